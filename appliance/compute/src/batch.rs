@@ -1,0 +1,46 @@
+//! What an executor is asked to compute in one step, and what it gives back.
+//!
+//! Rows are tokens of several sequences, prompt chunks and single decode rows alike. A sequence's
+//! keys and values live in blocks of [`BLOCK_LEN`] positions that its table lists in order.
+
+/// Positions per cache block.
+pub const BLOCK_LEN: usize = 32;
+
+/// One token of one sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its id.
+    pub token: u32,
+    /// Its position in the sequence, from 0.
+    pub position: u32,
+    /// Index into [`Batch::tables`].
+    pub sequence: u32,
+}
+
+/// The rows of one step. Rows of one sequence stand in order of position, and every earlier
+/// position was computed in this or an earlier step.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// What to compute.
+    pub rows: &'a [Row],
+    /// Block ids of each sequence, in order of position.
+    pub tables: &'a [&'a [u32]],
+    /// Indices of the rows whose logits are wanted.
+    pub outputs: &'a [u32],
+}
+
+/// Logits of the wanted rows, in the order of [`Batch::outputs`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Logits {
+    /// Tokens per row.
+    pub vocabulary_len: usize,
+    /// `(outputs, vocabulary_len)`.
+    pub values: Vec<f32>,
+}
+
+impl Logits {
+    /// The logits of the i-th wanted row.
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.values[i * self.vocabulary_len..(i + 1) * self.vocabulary_len]
+    }
+}

@@ -1,0 +1,58 @@
+//! What can go wrong on a device.
+
+/// Why an executor could not load or step.
+#[derive(Debug, thiserror::Error)]
+pub enum ComputeError {
+    /// A tensor is not in the file.
+    #[error(transparent)]
+    Weights(#[from] models::weights::WeightsError),
+    /// candle refused an operation.
+    #[error("candle: {0}")]
+    Candle(#[from] candle_core::Error),
+    /// The batch does not fit the executor's caches.
+    #[error("the batch names block {block}, the cache has {blocks}")]
+    Block {
+        /// The block.
+        block: u32,
+        /// How many there are.
+        blocks: usize,
+    },
+    /// A row lies beyond its sequence's blocks.
+    #[error("position {position} lies beyond the sequence's {blocks} blocks")]
+    Position {
+        /// The row's position.
+        position: u32,
+        /// Blocks of its sequence.
+        blocks: usize,
+    },
+    /// A token id that the embedding does not have.
+    #[error("token {token} is not in the vocabulary of {vocabulary_len}")]
+    Token {
+        /// The id.
+        token: u32,
+        /// Rows of the embedding.
+        vocabulary_len: usize,
+    },
+    /// A row names a sequence or an output names a row that the batch does not have.
+    #[error("the batch names {what} {index}, it has {len}")]
+    Index {
+        /// Sequence or row.
+        what: &'static str,
+        /// The index.
+        index: u32,
+        /// How many there are.
+        len: usize,
+    },
+    /// The caches do not fit into memory.
+    #[error("a cache of {bytes} bytes cannot be allocated; lower the context or the sequences")]
+    CacheMemory {
+        /// What was asked for.
+        bytes: usize,
+    },
+    /// Wanted rows stand out of order.
+    #[error("wanted row {output} does not come after the one before it")]
+    OutputOrder {
+        /// The row.
+        output: u32,
+    },
+}

@@ -1,0 +1,13 @@
+//! Runs a [`models::plan::Plan`] on a device. The only crate with unsafe code.
+//!
+//! What a step computes is said by the plan and by [`reference`]; everything about devices,
+//! memory and speed stays below this crate's public face.
+
+pub mod batch;
+pub mod map;
+pub mod reference;
+
+mod error;
+mod rows;
+
+pub use error::ComputeError;

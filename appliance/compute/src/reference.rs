@@ -1,0 +1,184 @@
+//! The reference executor: candle's matrix products, plain loops for the rest, on the CPU.
+//!
+//! It is the oracle that faster executors are compared with (`Mode::Exact`), and the fallback
+//! that serves where there is none (`Mode::Serving`). In serving mode every row is computed the
+//! same way whatever stands beside it in the batch.
+
+mod attention;
+mod cache;
+mod linear;
+mod steps;
+
+use std::sync::Arc;
+
+use models::plan::Plan;
+use models::weights::Weights;
+
+use crate::ComputeError;
+use crate::batch::{BLOCK_LEN, Batch, Logits};
+use cache::Cache;
+use linear::{Linear, Table};
+
+/// How products are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Weights dequantized, everything in F32.
+    Exact,
+    /// Weights stay quantized; candle rounds activations to 8 bits.
+    Serving,
+}
+
+/// A model, loaded: weights, caches and the activations of one step.
+pub struct Reference {
+    plan: Arc<Plan>,
+    table: Table,
+    weights: Vec<Loaded>,
+    head: Linear,
+    caches: Vec<Cache>,
+    blocks: usize,
+    slots: Vec<Vec<f32>>,
+}
+
+/// A weight as its steps use it.
+enum Loaded {
+    /// A norm's weight or a bias.
+    Vector(Vec<f32>),
+    /// A product's matrix.
+    Matrix(Linear),
+    /// The embedding table or the head, which [`Reference`] holds itself.
+    Elsewhere,
+}
+
+impl Reference {
+    /// Loads a model with room for `blocks` cache blocks of [`crate::batch::BLOCK_LEN`] positions
+    /// (of all sequences together). `progress` is called with bytes of weights done so far.
+    ///
+    /// # Errors
+    /// [`ComputeError`] when a tensor cannot be loaded or the cache does not fit.
+    pub fn load(
+        plan: &Plan,
+        weights: &Weights,
+        mode: Mode,
+        blocks: usize,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Reference, ComputeError> {
+        let table_id = steps::embedding_table(plan);
+        let mut loaded = Vec::with_capacity(plan.weights.len());
+        let mut done = 0;
+        for (index, info) in plan.weights.iter().enumerate() {
+            let weight = weights.tensor(&info.name)?;
+            loaded.push(match info.shape.len() {
+                _ if index == table_id.0 || index == plan.head.weight.0 => Loaded::Elsewhere,
+                1 => Loaded::Vector(linear::floats(&weight)?),
+                _ => Loaded::Matrix(Linear::load(&weight, mode)?),
+            });
+            done += weight.bytes.len() as u64;
+            progress(done);
+        }
+        let head = Linear::load(&weights.tensor(&plan.weights[plan.head.weight.0].name)?, mode)?;
+        let caches =
+            plan.caches.iter().map(|info| Cache::new(info, blocks)).collect::<Result<_, _>>()?;
+        Ok(Reference {
+            table: Table::new(weights.clone(), plan.weights[table_id.0].name.clone())?,
+            weights: loaded,
+            head,
+            caches,
+            blocks,
+            slots: vec![Vec::new(); plan.slots.len()],
+            plan: Arc::new(plan.clone()),
+        })
+    }
+
+    /// The plan that it runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Cache blocks in all.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Bytes that a cache of `blocks` blocks takes.
+    pub fn cache_bytes(plan: &Plan, blocks: usize) -> usize {
+        let elements = plan.cache_elements_per_position() * BLOCK_LEN;
+        elements.saturating_mul(size_of::<f32>()).saturating_mul(blocks)
+    }
+
+    /// Computes all rows and returns the logits of the wanted ones.
+    ///
+    /// # Errors
+    /// [`ComputeError`] when the batch names what is not there; nothing was computed then.
+    pub fn step(&mut self, batch: &Batch<'_>) -> Result<Logits, ComputeError> {
+        self.check(batch)?;
+        let plan = Arc::clone(&self.plan);
+        for (slot, info) in self.slots.iter_mut().zip(&plan.slots) {
+            slot.resize(batch.rows.len() * info.width, 0.0);
+        }
+        for step in plan.embed.iter().chain(plan.layers.iter().flatten()) {
+            self.run(step, batch)?;
+        }
+        self.keep_rows(batch.outputs);
+        for step in &plan.head.steps {
+            self.run(step, batch)?;
+        }
+        self.logits(batch.outputs.len())
+    }
+
+    /// From here on the slots hold the wanted rows alone.
+    fn keep_rows(&mut self, outputs: &[u32]) {
+        for (slot, info) in self.slots.iter_mut().zip(&self.plan.slots) {
+            for (to, &from) in outputs.iter().enumerate() {
+                let from = from as usize * info.width;
+                slot.copy_within(from..from + info.width, to * info.width);
+            }
+            slot.truncate(outputs.len() * info.width);
+        }
+    }
+
+    fn logits(&mut self, outputs: usize) -> Result<Logits, ComputeError> {
+        let vocabulary_len = self.plan.vocabulary_len;
+        let mut values = vec![0.0; outputs * vocabulary_len];
+        if outputs > 0 {
+            self.head.forward(&self.slots[self.plan.head.input.0], &mut values)?;
+        }
+        if let Some(bias) = self.plan.head.bias {
+            steps::add_bias(&mut values, self.vector(bias));
+        }
+        Ok(Logits { vocabulary_len, values })
+    }
+
+    /// Everything that the batch names is there, so that no step can fail half-way for it.
+    fn check(&self, batch: &Batch<'_>) -> Result<(), ComputeError> {
+        let index = |what, index: u32, len: usize| match (index as usize) < len {
+            true => Ok(()),
+            false => Err(ComputeError::Index { what, index, len }),
+        };
+        for &block in batch.tables.iter().copied().flatten() {
+            if block as usize >= self.blocks {
+                return Err(ComputeError::Block { block, blocks: self.blocks });
+            }
+        }
+        for row in batch.rows {
+            index("sequence", row.sequence, batch.tables.len())?;
+            let blocks = batch.tables[row.sequence as usize].len();
+            if row.position as usize >= blocks * BLOCK_LEN {
+                return Err(ComputeError::Position { position: row.position, blocks });
+            }
+            let vocabulary_len = self.plan.vocabulary_len;
+            if row.token as usize >= vocabulary_len {
+                return Err(ComputeError::Token { token: row.token, vocabulary_len });
+            }
+        }
+        // Kept rows are moved forward in place: only ever to where no wanted row still stands.
+        let mut next = 0;
+        for &output in batch.outputs {
+            index("row", output, batch.rows.len())?;
+            if output < next {
+                return Err(ComputeError::OutputOrder { output });
+            }
+            next = output + 1;
+        }
+        Ok(())
+    }
+}
