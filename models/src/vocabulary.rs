@@ -101,6 +101,14 @@ pub enum VocabularyError {
         /// Its kind.
         kind: i64,
     },
+    /// A byte token that names no byte.
+    #[error("token {token} is of kind byte and reads {text:?}, expected '<0x00>' to '<0xFF>'")]
+    Byte {
+        /// The token.
+        token: usize,
+        /// Its text, at most 16 characters of it.
+        text: String,
+    },
 }
 
 impl Vocabulary {
@@ -119,6 +127,7 @@ impl Vocabulary {
             }
             Some(_) => return Err(VocabularyError::Key(KINDS)),
         };
+        check_bytes(&tokens, &kinds)?;
         let algorithm = algorithm(header, count)?;
         let sentencepiece = matches!(algorithm, Algorithm::SentencePiece { .. });
         Ok(Vocabulary {
@@ -165,6 +174,20 @@ fn check_len(key: &'static str, expected: usize, actual: usize) -> Result<(), Vo
         return Ok(());
     }
     Err(VocabularyError::Length { key, expected, actual })
+}
+
+/// A token of kind byte is `<0xHH>`: two hexadecimal digits, in either case.
+fn check_bytes(tokens: &[String], kinds: &[TokenKind]) -> Result<(), VocabularyError> {
+    let bytes = kinds.iter().zip(tokens).enumerate().filter(|(_, (k, _))| **k == TokenKind::Byte);
+    for (token, (_, text)) in bytes {
+        let digits = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+        let is_byte =
+            |digits: &str| digits.len() == 2 && digits.bytes().all(|d| d.is_ascii_hexdigit());
+        if !digits.is_some_and(is_byte) {
+            return Err(VocabularyError::Byte { token, text: text.chars().take(16).collect() });
+        }
+    }
+    Ok(())
 }
 
 fn kind(token: usize, kind: i64) -> Result<TokenKind, VocabularyError> {
