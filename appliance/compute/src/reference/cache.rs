@@ -1,7 +1,9 @@
-//! One layer's keys and values, in blocks, F32.
+//! One layer's keys and values, in blocks, F32. The memory is taken page by page as blocks are
+//! first written.
 
 use std::ops::Range;
 
+use memmap2::MmapMut;
 use models::plan::CacheInfo;
 
 use crate::ComputeError;
@@ -11,21 +13,42 @@ use crate::batch::BLOCK_LEN;
 /// block lie together.
 pub(super) struct Cache {
     pub info: CacheInfo,
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    keys: Floats,
+    values: Floats,
+}
+
+/// Zeroed numbers in pages of their own.
+struct Floats(MmapMut);
+
+impl Floats {
+    fn new(len: usize) -> Result<Floats, ComputeError> {
+        let bytes = len.saturating_mul(size_of::<f32>());
+        // An empty mapping is an error to the system, an empty cache is none to us.
+        let map =
+            MmapMut::map_anon(bytes.max(1)).map_err(|_| ComputeError::CacheMemory { bytes })?;
+        Ok(Floats(map))
+    }
+
+    fn as_slice(&self) -> &[f32] {
+        // SAFETY: the mapping begins at a page, every bit pattern is a number, and the length is
+        // that of the mapping; the borrow keeps it alive and unchanged.
+        unsafe {
+            std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() / size_of::<f32>())
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [f32] {
+        let len = self.0.len() / size_of::<f32>();
+        // SAFETY: as above, and the borrow is the only one.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), len) }
+    }
 }
 
 impl Cache {
     pub fn new(info: &CacheInfo, blocks: usize) -> Result<Cache, ComputeError> {
         let elements = blocks * BLOCK_LEN * info.kv_heads * info.head_dim;
-        let zeros = || {
-            let mut zeros = Vec::new();
-            let bytes = elements.saturating_mul(size_of::<f32>());
-            zeros.try_reserve_exact(elements).map_err(|_| ComputeError::CacheMemory { bytes })?;
-            zeros.resize(elements, 0.0f32);
-            Ok::<_, ComputeError>(zeros)
-        };
-        Ok(Cache { info: info.clone(), keys: zeros()?, values: zeros()? })
+        let (keys, values) = (Floats::new(elements)?, Floats::new(elements)?);
+        Ok(Cache { info: info.clone(), keys, values })
     }
 
     /// Stores one position's keys and values, `kv_heads * head_dim` each.
@@ -35,15 +58,15 @@ impl Cache {
         for head in 0..self.info.kv_heads {
             let to = self.block(block, head).start + within * head_dim;
             let from = head * head_dim..(head + 1) * head_dim;
-            self.keys[to..to + head_dim].copy_from_slice(&keys[from.clone()]);
-            self.values[to..to + head_dim].copy_from_slice(&values[from]);
+            self.keys.as_mut_slice()[to..to + head_dim].copy_from_slice(&keys[from.clone()]);
+            self.values.as_mut_slice()[to..to + head_dim].copy_from_slice(&values[from]);
         }
     }
 
     /// `(BLOCK_LEN, head_dim)` keys and values of one head in one block.
     pub fn read(&self, block: u32, head: usize) -> (&[f32], &[f32]) {
         let range = self.block(block, head);
-        (&self.keys[range.clone()], &self.values[range])
+        (&self.keys.as_slice()[range.clone()], &self.values.as_slice()[range])
     }
 
     fn block(&self, block: u32, head: usize) -> Range<usize> {

@@ -2,7 +2,7 @@
 //! product for the exact mode.
 //!
 //! In serving mode a row's result never depends on how many rows stand beside it: candle picks
-//! kernels by the number of rows, so products are made of 2 to [`ROWS_MAX`] rows at a time.
+//! kernels by the number of rows, so products are cut or padded to stay with one kernel.
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Storage, Tensor};
@@ -13,11 +13,6 @@ use super::Mode;
 use crate::ComputeError;
 use crate::rows::{dot, for_each_row, tiered};
 
-/// candle takes other kernels from 32 rows on (AMX).
-const ROWS_MAX: usize = 31;
-/// The most rows per product when there are more than [`ROWS_MAX`]: whole tiles of its kernels.
-const ROWS_TILE: usize = 16;
-
 /// A matrix that maps `columns` to `rows`.
 pub(super) struct Linear {
     rows: usize,
@@ -26,8 +21,8 @@ pub(super) struct Linear {
 }
 
 enum Kind {
-    /// Multiplied as it is. `rows_min`: fewer would take another kernel.
-    Quantized { weight: QTensor, rows_min: usize },
+    /// Multiplied as it is.
+    Quantized { weight: QTensor, bounds: RowBounds },
     /// `(rows, columns)`, per row in a fixed order.
     Plain(Vec<f32>),
     /// `(columns, rows)`, candle's own F32 product.
@@ -44,7 +39,7 @@ impl Linear {
             }
             (Mode::Serving, DType::F32 | DType::F16 | DType::BF16) => Kind::Plain(floats(weight)?),
             (Mode::Serving, dtype) => {
-                Kind::Quantized { weight: quantized(weight)?, rows_min: rows_min(dtype) }
+                Kind::Quantized { weight: quantized(weight)?, bounds: RowBounds::of(dtype) }
             }
         };
         Ok(Linear { rows, columns, kind })
@@ -62,30 +57,27 @@ impl Linear {
                 let x = Tensor::from_slice(x, (n, self.columns), &Device::Cpu)?;
                 copy_out(&x.matmul(weight)?, out)
             }
-            Kind::Quantized { weight, rows_min } => self.quantized(weight, *rows_min, x, out),
+            Kind::Quantized { weight, bounds } => self.quantized(weight, bounds, x, out),
         }
     }
 
     fn quantized(
         &self,
         weight: &QTensor,
-        rows_min: usize,
+        bounds: &RowBounds,
         x: &[f32],
         out: &mut [f32],
     ) -> Result<(), ComputeError> {
         let n = x.len() / self.columns;
-        if n < rows_min {
+        if n < bounds.min {
             let mut padded = x.to_vec();
-            padded.resize(rows_min * self.columns, 0.0);
+            padded.resize(bounds.min * self.columns, 0.0);
             let product = self.product(weight, padded)?;
             return copy_out(&product.narrow(0, 0, n)?, out);
         }
-        // A tail shorter than `rows_min` is avoided by taking it into the part before.
-        let tile = if n <= ROWS_MAX { n } else { ROWS_TILE };
         let mut done = 0;
         while done < n {
-            let left = n - done;
-            let take = if left <= tile + 1 { left } else { tile };
+            let take = bounds.take(n - done);
             let part = x[done * self.columns..(done + take) * self.columns].to_vec();
             let to = &mut out[done * self.rows..(done + take) * self.rows];
             copy_out(&self.product(weight, part)?, to)?;
@@ -106,12 +98,27 @@ impl Linear {
     }
 }
 
-/// The fewest rows for which candle takes the kernel that it takes for more of them.
-fn rows_min(dtype: DType) -> usize {
-    match dtype {
-        // One row of Q6_K is multiplied unpacked (candle-core's repack_x86::select).
-        DType::Q6_K => 2,
-        _ => 1,
+/// Numbers of rows for which candle takes one and the same kernel (its `repack_x86::select`, and
+/// `try_matmul_f32` above it). The tests hold it against every count of rows.
+struct RowBounds {
+    min: usize,
+    max: usize,
+}
+
+impl RowBounds {
+    fn of(dtype: DType) -> RowBounds {
+        match dtype {
+            // One row is multiplied unpacked.
+            DType::Q6_K => RowBounds { min: 2, max: usize::MAX },
+            // From 32 rows on processors that have AMX use it.
+            DType::Q4_K => RowBounds { min: 1, max: 31 },
+            _ => RowBounds { min: 1, max: usize::MAX },
+        }
+    }
+
+    /// How many of `left` rows go into the next product.
+    fn take(&self, left: usize) -> usize {
+        left.min(self.max)
     }
 }
 
