@@ -1,0 +1,32 @@
+//! Text to token ids and back: tokenizer, chat template, streaming decode and stop strings,
+//! tool and reasoning parsing. Knows no engine, no socket and no device.
+//!
+//! A string of a request never becomes a control token: what a template wrote and what a request
+//! brought are told apart while rendering ([`ChatTemplate::render`]), and [`Tokenizer`] makes
+//! control tokens out of the former alone.
+
+mod answer;
+mod byte_level;
+mod calendar;
+mod decode;
+mod error;
+mod marks;
+mod pretokenizer;
+mod prompt;
+mod python;
+mod python_json;
+mod request;
+mod sentence_piece;
+mod specials;
+mod stop;
+mod template;
+mod tokenizer;
+
+pub use answer::{AnswerParser, Piece};
+pub use decode::Decoder;
+pub use error::TextError;
+pub use pretokenizer::supported_pretokenizers;
+pub use prompt::Prompt;
+pub use stop::StopStrings;
+pub use template::{ChatInput, ChatTemplate};
+pub use tokenizer::Tokenizer;

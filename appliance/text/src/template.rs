@@ -1,0 +1,234 @@
+//! Chat templates, rendered byte for byte as `transformers.apply_chat_template` renders them, with
+//! a bound on work and size. A template comes with a model file: it is not trusted to end.
+
+use minijinja::value::Value as Variable;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, syntax::SyntaxConfig};
+use models::vocabulary::Vocabulary;
+use serde_json::Value;
+
+use crate::calendar;
+use crate::error::TextError;
+use crate::marks::{self, Marker};
+use crate::prompt::Prompt;
+use crate::python;
+use crate::python_json;
+use crate::request::Request;
+use crate::specials::Specials;
+
+/// Longest template source, in bytes; published ones stay below 40,000.
+const SOURCE_BYTES_MAX: usize = 1 << 20;
+/// Longest rendered prompt, in bytes.
+const PROMPT_BYTES_MAX: usize = 16 << 20;
+/// Instructions that any template may run: a hostile one ends within 50 ms.
+const FUEL_BASE: u64 = 150_000;
+/// Further fuel per byte of request; one unit pays for 64 bytes of text.
+const FUEL_PER_BYTE: u64 = 1;
+const NAME: &str = "chat";
+
+/// A chat template, compiled.
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    marker: Marker,
+    bos: Option<String>,
+    eos: Option<String>,
+    unknown: Option<String>,
+    takes_tools: bool,
+    takes_thinking: bool,
+}
+
+/// What a template renders. Strings in it never become control tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct ChatInput<'a> {
+    /// OpenAI-style messages: objects with role, content (string), reasoning_content?,
+    /// tool_calls?, tool_call_id?, name?. Text parts are joined by the caller. Arguments of tool
+    /// calls may be JSON text: they are given to the template as an object where they are one.
+    pub messages: &'a [Value],
+    /// OpenAI-style tools, if any.
+    pub tools: Option<&'a [Value]>,
+    /// `enable_thinking`, where the caller set it.
+    pub enable_thinking: Option<bool>,
+    /// The present, in seconds since 1970, for templates that print a date (`strftime_now`).
+    pub unix_seconds: u64,
+}
+
+/// What `raise_exception` raised.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Raised(String);
+
+impl ChatTemplate {
+    /// Compiles a template. `vocabulary` supplies bos/eos texts and the control tokens.
+    ///
+    /// # Errors
+    /// A syntax error, with its line.
+    pub fn new(source: &str, vocabulary: &Vocabulary) -> Result<ChatTemplate, TextError> {
+        if source.len() > SOURCE_BYTES_MAX {
+            return Err(TextError::TemplateSyntax(format!("longer than {SOURCE_BYTES_MAX} bytes")));
+        }
+        let mut environment = environment();
+        let compiled = without_generation_blocks(source);
+        environment
+            .add_template_owned(NAME, compiled)
+            .map_err(|error| TextError::TemplateSyntax(describe(&error)))?;
+        let template = environment
+            .get_template(NAME)
+            .map_err(|error| TextError::TemplateSyntax(describe(&error)))?;
+        let variables = template.undeclared_variables(false);
+        let text = |id: Option<u32>| id.and_then(|id| vocabulary.tokens.get(id as usize)).cloned();
+        Ok(ChatTemplate {
+            takes_tools: variables.contains("tools"),
+            takes_thinking: variables.contains("enable_thinking"),
+            marker: Marker::new(Specials::new(vocabulary)?, source),
+            bos: text(vocabulary.bos),
+            eos: text(vocabulary.eos),
+            unknown: text(vocabulary.unknown),
+            environment,
+        })
+    }
+
+    /// Renders with a generation prompt.
+    ///
+    /// # Errors
+    /// [`TextError::Refused`] with the template's own words where it calls `raise_exception`;
+    /// other variants where the template fails, or asks for more work or text than it may.
+    pub fn render(&self, input: &ChatInput<'_>) -> Result<Prompt, TextError> {
+        let request = Request::new(input.messages, input.tools)?;
+        let render = |request: &Request, marks: &str| self.render_once(request, input, marks);
+        let prompt = self.marker.prompt(&request, &render)?;
+        let open = prompt.text_ref().trim_end().ends_with(THINK)
+            && !self.think_is_from_request(&request, input)?;
+        Ok(prompt.with_thinking_open(open))
+    }
+
+    /// Whether the template itself mentions tools.
+    pub fn takes_tools(&self) -> bool {
+        self.takes_tools
+    }
+
+    /// Whether the template knows `enable_thinking`.
+    pub fn takes_thinking(&self) -> bool {
+        self.takes_thinking
+    }
+
+    /// Whether the `<think>` that ends the prompt is gone once the request's own are.
+    fn think_is_from_request(
+        &self,
+        request: &Request,
+        input: &ChatInput<'_>,
+    ) -> Result<bool, TextError> {
+        let mut brings = false;
+        request.visit(&mut |text| brings = brings || text.trim_end().ends_with('>'));
+        if !brings {
+            return Ok(false);
+        }
+        let harmless = request.changed(&mut |text| text.replace('>', "."));
+        match self.render_once(&harmless, input, "") {
+            Ok(text) => Ok(!text.trim_end().ends_with(THINK)),
+            Err(TextError::Refused(_) | TextError::Template(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn render_once(
+        &self,
+        request: &Request,
+        input: &ChatInput<'_>,
+        marks_in_use: &str,
+    ) -> Result<String, TextError> {
+        let mut bytes = 0u64;
+        request.visit(&mut |text| bytes += 16 + text.len() as u64);
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(FUEL_BASE + FUEL_PER_BYTE * bytes));
+        let seconds = input.unix_seconds;
+        environment
+            .add_function("strftime_now", move |format: &str| calendar::strftime(seconds, format));
+        let none = Variable::from(());
+        let mut all = vec![
+            ("messages", python::values(&request.messages)),
+            ("tools", request.tools.as_deref().map_or(none.clone(), python::values)),
+            ("documents", none),
+            ("add_generation_prompt", Variable::from(true)),
+        ];
+        let tokens =
+            [("bos_token", &self.bos), ("eos_token", &self.eos), ("unk_token", &self.unknown)];
+        for (name, text) in tokens {
+            all.extend(text.as_ref().map(|text| (name, Variable::from(text.as_str()))));
+        }
+        all.extend(input.enable_thinking.map(|on| ("enable_thinking", Variable::from(on))));
+        if !marks_in_use.is_empty() {
+            all.push((marks::VARIABLE, Variable::from(marks_in_use)));
+        }
+        let template = environment.get_template(NAME).map_err(|error| failure(&error))?;
+        let text = template.render(Variable::from_pairs(all)).map_err(|error| failure(&error))?;
+        match text.len() <= PROMPT_BYTES_MAX {
+            true => Ok(text),
+            false => Err(TextError::PromptTooLong { bytes_max: PROMPT_BYTES_MAX }),
+        }
+    }
+}
+
+const THINK: &str = "<think>";
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.expect("the default delimiters are valid"));
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    python::install(&mut environment);
+    environment.add_filter("tojson", python_json::tojson);
+    environment.add_function("raise_exception", |message: Variable| -> Result<Variable, Error> {
+        let raised = Raised(message.to_string());
+        Err(Error::new(ErrorKind::InvalidOperation, "raised").with_source(raised))
+    });
+    environment
+}
+
+/// `{% generation %}` marks what an assistant wrote, for training; it renders what is in it.
+fn without_generation_blocks(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let Some(end) = rest.find("%}") else {
+            break;
+        };
+        let inner = &rest[2..end];
+        let open = if inner.starts_with(['-', '+']) { &inner[..1] } else { "" };
+        let close = if inner.ends_with(['-', '+']) { &inner[inner.len() - 1..] } else { "" };
+        let word = inner.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
+        match word {
+            "generation" => out.push_str(&format!("{{%{open} if true {close}%}}")),
+            "endgeneration" => out.push_str(&format!("{{%{open} endif {close}%}}")),
+            _ => out.push_str(&rest[..end + 2]),
+        }
+        rest = &rest[end + 2..];
+    }
+    out.push_str(rest);
+    out
+}
+
+fn failure(error: &Error) -> TextError {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = source {
+        if let Some(raised) = cause.downcast_ref::<Raised>() {
+            return TextError::Refused(raised.0.clone());
+        }
+        if cause.downcast_ref::<Error>().is_some_and(|e| e.kind() == ErrorKind::OutOfFuel) {
+            return TextError::TemplateTooSlow;
+        }
+        source = cause.source();
+    }
+    // No detail: while rendering it can quote the request, and errors reach logs.
+    let line = error.line().map(|line| format!(" (line {line})")).unwrap_or_default();
+    TextError::Template(format!("{}{line}", error.kind()))
+}
+
+/// A compile error with its line.
+fn describe(error: &Error) -> String {
+    let line = error.line().map(|line| format!(" (line {line})")).unwrap_or_default();
+    match error.detail() {
+        Some(detail) => format!("{}: {detail}{line}", error.kind()),
+        None => format!("{}{line}", error.kind()),
+    }
+}
