@@ -1,0 +1,338 @@
+//! API keys in SQLite, verified from memory.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, RwLock};
+
+use ledger::Clock;
+use rusqlite::{Connection, params};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+const SCHEMA_VERSION: i64 = 1;
+const ID_BYTES: usize = 6;
+const SECRET_BYTES: usize = 32;
+const TENANT_LEN_MAX: usize = 64;
+const LABEL_LEN_MAX: usize = 128;
+/// `rdt-`, the id, `-`, the secret; both in hexadecimal.
+const KEY_LEN: usize = 4 + 2 * ID_BYTES + 1 + 2 * SECRET_BYTES;
+
+/// Why a key cannot be made, read or revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The file cannot be opened or created.
+    #[error("the key store {path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Others may read the file.
+    #[error("the key store {path} can be read by others; run: chmod 600 {path}")]
+    Permissions {
+        /// Which.
+        path: String,
+    },
+    /// The file is damaged, or no key store.
+    #[error("the key store cannot be read or written: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// The file was written by a newer program.
+    #[error("the key store has version {actual}, this program knows {SCHEMA_VERSION}; update it")]
+    Newer {
+        /// Version in the file.
+        actual: i64,
+    },
+    /// A tenant's name that cannot be used.
+    #[error("a tenant is 1 to {TENANT_LEN_MAX} letters, digits, '.', '_' or '-'")]
+    Tenant,
+    /// A label that cannot be used.
+    #[error("a label has at most {LABEL_LEN_MAX} printable characters")]
+    Label,
+    /// The system has no random numbers.
+    #[error("the system has no random numbers: {0}")]
+    Random(getrandom::Error),
+}
+
+/// A key that was just made; the only time that its secret is known.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewKey {
+    /// For lists and revocation.
+    pub id: String,
+    /// What the client sends.
+    pub secret: String,
+}
+
+/// Who a key belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The tenant.
+    pub tenant: String,
+    /// The key's id.
+    pub key_id: String,
+}
+
+/// What is known of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// For revocation.
+    pub id: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// What it is for.
+    pub label: String,
+    /// When it was made.
+    pub created_unix_seconds: u64,
+    /// When it was revoked.
+    pub revoked_unix_seconds: Option<u64>,
+}
+
+/// All keys of a site.
+pub struct KeyStore {
+    clock: Clock,
+    database: Mutex<Connection>,
+    /// Keys that are not revoked, by id: the digest of the secret, and the tenant.
+    valid: RwLock<HashMap<String, ([u8; 32], String)>>,
+}
+
+impl KeyStore {
+    /// Opens the store, creating it where there is none.
+    ///
+    /// # Errors
+    /// [`AccessError`] when the file cannot be used as it is.
+    pub fn open(path: &Path, clock: Clock) -> Result<KeyStore, AccessError> {
+        create_private(path)?;
+        let database = Connection::open(path)?;
+        database.pragma_update(None, "synchronous", "FULL")?;
+        let version: i64 = database.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        match version {
+            0 => database.execute_batch(&format!(
+                "BEGIN; CREATE TABLE keys (
+                     id TEXT PRIMARY KEY, digest BLOB NOT NULL, tenant TEXT NOT NULL,
+                     label TEXT NOT NULL, created INTEGER NOT NULL, revoked INTEGER
+                 ) STRICT; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            ))?,
+            SCHEMA_VERSION => {}
+            actual => return Err(AccessError::Newer { actual }),
+        }
+        let valid = {
+            let mut query =
+                database.prepare("SELECT id, digest, tenant FROM keys WHERE revoked IS NULL")?;
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, (row.get(1)?, row.get(2)?)));
+            query.query_map([], row)?.collect::<Result<_, _>>()?
+        };
+        Ok(KeyStore { clock, database: Mutex::new(database), valid: RwLock::new(valid) })
+    }
+
+    /// Whether no key was ever made.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn is_empty(&self) -> Result<bool, AccessError> {
+        let count: i64 =
+            self.database().query_row("SELECT count(*) FROM keys", [], |row| row.get(0))?;
+        Ok(count == 0)
+    }
+
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// [`AccessError`] for names that cannot be used, or when the store cannot be written.
+    pub fn create(&self, tenant: &str, label: &str) -> Result<NewKey, AccessError> {
+        let named = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if tenant.is_empty() || tenant.len() > TENANT_LEN_MAX || !tenant.chars().all(named) {
+            return Err(AccessError::Tenant);
+        }
+        if label.chars().count() > LABEL_LEN_MAX || label.chars().any(char::is_control) {
+            return Err(AccessError::Label);
+        }
+        let id = random_hex::<ID_BYTES>()?;
+        let secret = format!("rdt-{id}-{}", random_hex::<SECRET_BYTES>()?);
+        let digest: [u8; 32] = Sha256::digest(&secret).into();
+        let now = self.clock.unix_seconds() as i64;
+        self.database().execute(
+            "INSERT INTO keys (id, digest, tenant, label, created) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![id, digest, tenant, label, now],
+        )?;
+        self.valid
+            .write()
+            .expect("no holder of this lock panics")
+            .insert(id.clone(), (digest, tenant.to_owned()));
+        Ok(NewKey { id, secret })
+    }
+
+    /// Who presents this key; none for a wrong or revoked one. The digest is compared in
+    /// constant time; the id, which finds it, is no secret.
+    ///
+    /// # Errors
+    /// None today; a store that is checked elsewhere may fail.
+    pub fn verify(&self, presented: &str) -> Result<Option<Principal>, AccessError> {
+        if presented.len() != KEY_LEN || !presented.is_ascii() {
+            return Ok(None);
+        }
+        let Some(id) = presented.strip_prefix("rdt-").map(|rest| &rest[..2 * ID_BYTES]) else {
+            return Ok(None);
+        };
+        let digest: [u8; 32] = Sha256::digest(presented).into();
+        let valid = self.valid.read().expect("no holder of this lock panics");
+        Ok(valid
+            .get(id)
+            .filter(|(known, _)| known.ct_eq(&digest).into())
+            .map(|(_, tenant)| Principal { tenant: tenant.clone(), key_id: id.to_owned() }))
+    }
+
+    /// All keys, oldest first, revoked ones too.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn list(&self) -> Result<Vec<KeyInfo>, AccessError> {
+        let database = self.database();
+        let mut query = database.prepare(
+            "SELECT id, tenant, label, created, revoked FROM keys ORDER BY created, rowid",
+        )?;
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(KeyInfo {
+                id: row.get(0)?,
+                tenant: row.get(1)?,
+                label: row.get(2)?,
+                created_unix_seconds: row.get::<_, i64>(3)? as u64,
+                revoked_unix_seconds: row.get::<_, Option<i64>>(4)?.map(|seconds| seconds as u64),
+            })
+        };
+        Ok(query.query_map([], row)?.collect::<Result<_, _>>()?)
+    }
+
+    /// Revokes a key, at once; false when there is none to revoke.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn revoke(&self, id: &str) -> Result<bool, AccessError> {
+        let now = self.clock.unix_seconds() as i64;
+        let changed = self.database().execute(
+            "UPDATE keys SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL",
+            params![id, now],
+        )?;
+        self.valid.write().expect("no holder of this lock panics").remove(id);
+        Ok(changed > 0)
+    }
+
+    fn database(&self) -> MutexGuard<'_, Connection> {
+        self.database.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// Creates the file for its owner alone; one that others may read is refused.
+fn create_private(path: &Path) -> Result<(), AccessError> {
+    let name = || path.display().to_string();
+    let failed = |source| AccessError::File { path: name(), source };
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match created {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(failed(error));
+        }
+        _ => {}
+    }
+    let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(AccessError::Permissions { path: name() });
+    }
+    Ok(())
+}
+
+fn random_hex<const BYTES: usize>() -> Result<String, AccessError> {
+    let mut bytes = [0u8; BYTES];
+    getrandom::fill(&mut bytes).map_err(AccessError::Random)?;
+    let mut text = String::with_capacity(2 * BYTES);
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(path: &Path) -> KeyStore {
+        KeyStore::open(path, Clock::fixed(1_000)).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_valid_until_revoked_and_across_restarts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.db");
+        let keys = store(&path);
+        assert!(keys.is_empty().unwrap());
+        let key = keys.create("bank", "first").unwrap();
+        let who = Some(Principal { tenant: "bank".to_owned(), key_id: key.id.clone() });
+        assert_eq!(keys.verify(&key.secret).unwrap(), who);
+        drop(keys);
+        let keys = store(&path);
+        assert_eq!(keys.verify(&key.secret).unwrap(), who);
+        assert!(keys.revoke(&key.id).unwrap());
+        assert_eq!(keys.verify(&key.secret).unwrap(), None);
+        assert!(!keys.revoke(&key.id).unwrap());
+        drop(keys);
+        let keys = store(&path);
+        assert_eq!(keys.verify(&key.secret).unwrap(), None);
+        assert_eq!(keys.list().unwrap()[0].revoked_unix_seconds, Some(1_000));
+    }
+
+    #[test]
+    fn other_secrets_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = store(&folder.path().join("keys.db"));
+        let key = keys.create("a", "").unwrap().secret;
+        let mut changed = key.clone();
+        changed.replace_range(key.len() - 1.., if key.ends_with('0') { "1" } else { "0" });
+        let others =
+            [changed, key[1..].to_owned(), format!("{key}0"), String::new(), "é".repeat(41)];
+        for other in others {
+            assert_eq!(keys.verify(&other).unwrap(), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_secret_is_not_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.db");
+        let secret = store(&path).create("a", "label").unwrap().secret;
+        let bytes = fs::read(&path).unwrap();
+        let tail = secret.rsplit('-').next().unwrap().as_bytes();
+        assert!(bytes.windows(5).any(|window| window == b"label"), "the record is there");
+        assert!(!bytes.windows(tail.len()).any(|window| window == tail));
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = store(&folder.path().join("keys.db"));
+        for tenant in ["", "a b", "ü", &"x".repeat(65)] {
+            assert!(matches!(keys.create(tenant, ""), Err(AccessError::Tenant)), "{tenant}");
+        }
+        assert!(matches!(keys.create("a", "b\n"), Err(AccessError::Label)));
+        assert!(matches!(keys.create("a", &"x".repeat(129)), Err(AccessError::Label)));
+        assert!(keys.is_empty().unwrap());
+    }
+
+    #[test]
+    fn a_file_that_is_not_ours_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.db");
+        store(&path);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let open = |path: &Path| KeyStore::open(path, Clock::fixed(0)).err().unwrap();
+        assert!(matches!(open(&path), AccessError::Permissions { .. }));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let database = Connection::open(&path).unwrap();
+        database.pragma_update(None, "user_version", 2).unwrap();
+        drop(database);
+        assert!(matches!(open(&path), AccessError::Newer { actual: 2 }));
+        fs::write(&path, [7u8; 8192]).unwrap();
+        assert!(matches!(open(&path), AccessError::Database(_)));
+        assert!(matches!(open(&folder.path().join("none/keys.db")), AccessError::File { .. }));
+    }
+}
