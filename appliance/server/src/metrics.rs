@@ -1,0 +1,152 @@
+//! Numbers for Prometheus, in its text format. No label ever carries a request's contents.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::extract;
+use axum::http::{HeaderMap, Request, header};
+use axum::response::IntoResponse;
+
+use crate::auth::authorise;
+use crate::error::ApiError;
+use crate::state::{Shared, State};
+
+/// Upper bounds of the histograms' buckets, seconds.
+const BOUNDS_S: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
+
+/// How long something took, counted by bucket.
+#[derive(Default)]
+pub(crate) struct Histogram {
+    buckets: [AtomicU64; BOUNDS_S.len() + 1],
+    sum_us: AtomicU64,
+}
+
+impl Histogram {
+    /// Counts one.
+    pub fn record(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = BOUNDS_S.iter().position(|bound| seconds <= *bound);
+        self.buckets[bucket.unwrap_or(BOUNDS_S.len())].fetch_add(1, Ordering::Relaxed);
+        self.sum_us.fetch_add(duration.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    fn write(&self, out: &mut String, name: &str, help: &str) {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
+        let mut count = 0;
+        for (bucket, bound) in self.buckets.iter().zip(BOUNDS_S) {
+            count += bucket.load(Ordering::Relaxed);
+            let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {count}");
+        }
+        count += self.buckets[BOUNDS_S.len()].load(Ordering::Relaxed);
+        let sum = self.sum_us.load(Ordering::Relaxed) as f64 / 1e6;
+        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}");
+        let _ = writeln!(out, "{name}_sum {sum}\n{name}_count {count}");
+    }
+}
+
+/// All that the server counts itself; the engines have their own.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    /// Requests by route and status.
+    responses: Mutex<BTreeMap<(String, u16), u64>>,
+    /// Open connections.
+    pub connections: AtomicU64,
+    /// From the request to its first token.
+    pub first_token: Histogram,
+    /// From one token to the next.
+    pub between_tokens: Histogram,
+    /// From the request to its end.
+    pub duration: Histogram,
+    /// Requests whose reader left before the end.
+    pub cancelled: AtomicU64,
+}
+
+impl Metrics {
+    /// Counts an answer.
+    pub fn count_response(&self, route: &str, status: u16) {
+        let mut responses = self.responses.lock().expect("no holder of this lock panics");
+        *responses.entry((route.to_owned(), status)).or_default() += 1;
+    }
+}
+
+/// `GET /metrics`.
+pub(crate) async fn metrics(
+    extract::State(state): extract::State<Shared>,
+    headers: HeaderMap,
+    request: Request<axum::body::Body>,
+) -> Result<impl IntoResponse, ApiError> {
+    authorise(&state, &headers, request.extensions())?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], render(&state)))
+}
+
+fn render(state: &State) -> String {
+    let mut out = String::new();
+    let metrics = &state.metrics;
+    out.push_str("# HELP redoubt_http_responses_total Answers by route and status.\n");
+    out.push_str("# TYPE redoubt_http_responses_total counter\n");
+    let responses = metrics.responses.lock().expect("no holder of this lock panics");
+    for ((route, status), count) in responses.iter() {
+        let labels = format!("route=\"{route}\",status=\"{status}\"");
+        let _ = writeln!(out, "redoubt_http_responses_total{{{labels}}} {count}");
+    }
+    drop(responses);
+    let connections = metrics.connections.load(Ordering::Relaxed);
+    single(&mut out, "redoubt_http_connections", "gauge", "Open connections.", connections);
+    let cancelled = metrics.cancelled.load(Ordering::Relaxed);
+    let help = "Requests whose client left before the end.";
+    single(&mut out, "redoubt_requests_cancelled_total", "counter", help, cancelled);
+    let histograms = [
+        (&metrics.first_token, "redoubt_time_to_first_token_seconds", "Request to first token."),
+        (&metrics.between_tokens, "redoubt_time_between_tokens_seconds", "Token to token."),
+        (&metrics.duration, "redoubt_request_duration_seconds", "Request to end."),
+    ];
+    for (histogram, name, help) in histograms {
+        histogram.write(&mut out, name, help);
+    }
+    engines(&mut out, state);
+    out
+}
+
+fn single(out: &mut String, name: &str, kind: &str, help: &str, value: u64) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+}
+
+/// Name, kind, help, value of one number of an engine.
+type EngineNumber = (&'static str, &'static str, &'static str, fn(&engine::Stats) -> f64);
+
+const ENGINE_NUMBERS: [EngineNumber; 9] = [
+    ("queued", "gauge", "Requests that wait.", |s| s.queued as f64),
+    ("running", "gauge", "Sequences that run.", |s| s.running as f64),
+    ("kv_blocks", "gauge", "KV blocks in all.", |s| s.blocks as f64),
+    ("kv_blocks_used", "gauge", "KV blocks in use.", |s| s.blocks_used as f64),
+    ("requests_total", "counter", "Sequences begun.", |s| s.accepted as f64),
+    ("prompt_tokens_total", "counter", "Prompt tokens computed.", |s| s.prompt_tokens as f64),
+    ("output_tokens_total", "counter", "Tokens drawn.", |s| s.output_tokens as f64),
+    ("execute_seconds_total", "counter", "Time in the executor.", |s| s.execute_ns as f64 / 1e9),
+    ("busy_seconds_total", "counter", "Time at work.", |s| s.busy_ns as f64 / 1e9),
+];
+
+fn engines(out: &mut String, state: &State) {
+    let stats: Vec<(String, engine::Stats)> = state
+        .registry
+        .all()
+        .iter()
+        .map(|served| (escape(&served.name), served.engine.stats()))
+        .collect();
+    for (name, kind, help, value) in ENGINE_NUMBERS {
+        let name = format!("redoubt_engine_{name}");
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (model, stats) in &stats {
+            let _ = writeln!(out, "{name}{{model=\"{model}\"}} {}", value(stats));
+        }
+    }
+}
+
+/// A label's value: backslash, quote and line end escaped.
+fn escape(label: &str) -> String {
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

@@ -1,0 +1,39 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`.
+
+use axum::body::Body;
+use axum::extract::{self, Path};
+use axum::http::Request;
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+
+use crate::auth::authorise;
+use crate::error::ApiError;
+use crate::served::Served;
+use crate::state::Shared;
+
+pub(crate) async fn list(
+    extract::State(state): extract::State<Shared>,
+    request: Request<Body>,
+) -> Result<impl IntoResponse, ApiError> {
+    authorise(&state, request.headers(), request.extensions())?;
+    let models: Vec<Value> = state.registry.all().iter().map(|served| body(served)).collect();
+    Ok(axum::Json(json!({"object": "list", "data": models})))
+}
+
+pub(crate) async fn get(
+    extract::State(state): extract::State<Shared>,
+    Path(name): Path<String>,
+    request: Request<Body>,
+) -> Result<impl IntoResponse, ApiError> {
+    authorise(&state, request.headers(), request.extensions())?;
+    Ok(axum::Json(body(&*state.registry.get(&name)?)))
+}
+
+fn body(served: &Served) -> Value {
+    json!({
+        "id": served.name,
+        "object": "model",
+        "created": served.created_unix_seconds,
+        "owned_by": "redoubt",
+    })
+}

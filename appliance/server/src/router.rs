@@ -1,0 +1,94 @@
+//! Every route, once.
+
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{self, MatchedPath};
+use axum::http::{HeaderValue, Request, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+
+use crate::auth::LocalSocket;
+use crate::error::ApiError;
+use crate::observe::Trace;
+use crate::state::Shared;
+use crate::{admin, chat, completions, health, id, metrics, models};
+
+/// What is served over the network.
+pub(crate) fn public(state: &Shared) -> Router {
+    finish(api(), state)
+}
+
+fn api() -> Router<Shared> {
+    Router::new()
+        .route("/v1/chat/completions", post(chat::create))
+        .route("/v1/completions", post(completions::create))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{id}", get(models::get))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
+}
+
+/// What is served over the Unix socket: the operator's verbs, and the same API without a key.
+pub(crate) fn local(state: &Shared) -> Router {
+    let admin = finish(
+        api()
+            .route("/admin/status", get(admin::status))
+            .route("/admin/keys", get(admin::list_keys).post(admin::create_key))
+            .route("/admin/keys/{id}", delete(admin::revoke_key)),
+        state,
+    );
+    admin.layer(middleware::from_fn(|mut request: Request<Body>, next: Next| async {
+        request.extensions_mut().insert(LocalSocket);
+        next.run(request).await
+    }))
+}
+
+fn finish(routes: Router<Shared>, state: &Shared) -> Router {
+    routes
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .fallback(async || ApiError::not_found("Nothing is at this path; the API begins at /v1."))
+        .layer(middleware::from_fn_with_state(state.clone(), around))
+        .with_state(state.clone())
+}
+
+/// Around every request: its size is checked before anything else, its answer is counted, named
+/// and dated (by the ledger's clock: hyper's own date is off).
+async fn around(
+    extract::State(state): extract::State<Shared>,
+    path: Option<MatchedPath>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response {
+    let began = Instant::now();
+    // An id is for people who compare logs: without random numbers there is none.
+    let id = id::random("req_").unwrap_or_default();
+    let trace = Trace::new(id.clone());
+    request.extensions_mut().insert(trace.clone());
+    let bytes_max = state.limits.body_bytes_max;
+    let route = path.as_ref().map_or("none", |path| path.as_str()).to_owned();
+    let declared = request.headers().get(header::CONTENT_LENGTH);
+    let declared = declared.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let mut response = match declared {
+        Some(bytes) if bytes > bytes_max as u64 => ApiError::too_large(bytes_max).into_response(),
+        _ => next.run(request).await,
+    };
+    let status = response.status().as_u16();
+    state.metrics.count_response(&route, status);
+    if !trace.is_observed() {
+        let duration_ms = began.elapsed().as_millis() as u64;
+        tracing::info!(request = id, route, status, duration_ms);
+    }
+    let headers = response.headers_mut();
+    if let Ok(date) = HeaderValue::from_str(&ledger::http_date(state.clock.unix_seconds())) {
+        headers.insert(header::DATE, date);
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert("x-request-id", id);
+    }
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}

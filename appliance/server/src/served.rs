@@ -1,0 +1,73 @@
+//! The models being served: text side and engine handle of each.
+
+use std::sync::{Arc, RwLock};
+
+use text::{ChatTemplate, Tokenizer};
+
+use crate::error::ApiError;
+
+/// A model that answers requests.
+pub struct Served {
+    /// The name clients use.
+    pub name: String,
+    /// When it was loaded, seconds since 1970.
+    pub created_unix_seconds: u64,
+    /// Tokens in, tokens out.
+    pub engine: engine::Handle,
+    /// Text to tokens and back.
+    pub tokenizer: Tokenizer,
+    /// How conversations become prompts; none for a model without one.
+    pub template: Option<ChatTemplate>,
+    /// `system_fingerprint`: engine version, executor, device class and file digest.
+    pub fingerprint: String,
+    /// Where it came from and what vouches for it.
+    pub provenance: String,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
+}
+
+/// Models by name. Filled while the server already listens.
+#[derive(Default)]
+pub struct Registry {
+    models: RwLock<Vec<Arc<Served>>>,
+    loading: RwLock<Option<String>>,
+}
+
+impl Registry {
+    /// Adds a model that is ready.
+    pub fn add(&self, served: Served) {
+        self.models.write().expect("no holder of this lock panics").push(Arc::new(served));
+        self.set_loading(None);
+    }
+
+    /// Says what is being loaded, for readiness and status.
+    pub fn set_loading(&self, what: Option<String>) {
+        *self.loading.write().expect("no holder of this lock panics") = what;
+    }
+
+    /// What is being loaded.
+    pub fn loading(&self) -> Option<String> {
+        self.loading.read().expect("no holder of this lock panics").clone()
+    }
+
+    /// All models.
+    pub fn all(&self) -> Vec<Arc<Served>> {
+        self.models.read().expect("no holder of this lock panics").clone()
+    }
+
+    /// The model of that name.
+    ///
+    /// # Errors
+    /// 503 while it may still be loading, 404 otherwise.
+    pub fn get(&self, name: &str) -> Result<Arc<Served>, ApiError> {
+        let all = self.all();
+        if let Some(served) = all.iter().find(|served| served.name == name) {
+            return Ok(Arc::clone(served));
+        }
+        if let Some(loading) = self.loading() {
+            return Err(ApiError::unavailable(format!("'{loading}' is still being loaded.")));
+        }
+        let names: Vec<String> = all.iter().map(|served| served.name.clone()).collect();
+        Err(ApiError::model_not_found(name, &names))
+    }
+}
