@@ -1,0 +1,66 @@
+//! Cards: what is known of models that were tested with this program.
+
+use serde::Deserialize;
+
+use crate::failure::Failure;
+
+const CARDS: &[&str] = &[include_str!("../../../models/cards/smollm2-135m-instruct.toml")];
+
+/// What is known of a model.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Card {
+    /// The name that it is served under.
+    pub name: String,
+    /// The file's name.
+    pub file: String,
+    /// The file's SHA-256, hexadecimal.
+    pub sha256: String,
+    /// Its licence.
+    pub licence: String,
+}
+
+/// All cards.
+pub fn all() -> Vec<Card> {
+    CARDS.iter().map(|card| toml::from_str(card).expect("the tests parse every card")).collect()
+}
+
+/// The card of a file with this name and digest; none for a file that no card knows.
+///
+/// # Errors
+/// When a card knows the name, but with another digest: the file is damaged or not what it says.
+pub fn find(file: &str, sha256: &str) -> Result<Option<Card>, Failure> {
+    let cards = all();
+    if let Some(card) = cards.iter().find(|card| card.sha256 == sha256) {
+        return Ok(Some(card.clone()));
+    }
+    match cards.iter().find(|card| card.file == file) {
+        None => Ok(None),
+        Some(card) => Err(Failure::new(format!(
+            "{file} is not the file that its card describes: its SHA-256 is {sha256}, the card \
+             says {}",
+            card.sha256
+        ))
+        .hint("fetch the file again; if it is meant to be another model, give it another name")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_card_parses_and_names_are_distinct() {
+        let mut names: Vec<String> = all().into_iter().map(|card| card.name).collect();
+        assert_eq!(names.len(), CARDS.len());
+        names.dedup();
+        assert_eq!(names.len(), CARDS.len());
+    }
+
+    #[test]
+    fn a_known_name_with_another_digest_is_refused() {
+        let card = &all()[0];
+        assert!(find(&card.file, &card.sha256).unwrap().is_some());
+        assert!(find("other.gguf", &"0".repeat(64)).unwrap().is_none());
+        assert!(find(&card.file, &"0".repeat(64)).is_err());
+    }
+}

@@ -1,0 +1,79 @@
+//! HTTP/1.1 over the serving process's Unix socket.
+
+use std::path::Path;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use crate::failure::Failure;
+
+/// Answers of verbs are small; more than this is not ours.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// Runs one verb.
+pub fn block_on(verb: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("the async runtime cannot be started: {error}")))?
+        .block_on(verb)
+}
+
+/// Sends a request and returns the response, its body still to come.
+pub async fn send(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Response<Incoming>, Failure> {
+    let stream = UnixStream::connect(socket).await.map_err(|error| {
+        Failure::new(format!("no server answers on {}: {error}", socket.display()))
+            .hint("start one with 'redoubt serve --model FILE' (and pass the same --config here)")
+    })?;
+    let failed = |error| Failure::new(format!("talking to the server: {error}"));
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    // It ends with the connection; what goes wrong shows in the response.
+    tokio::spawn(connection);
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| Failure::new(format!("the request cannot be made: {error}")))?;
+    let response = sender.send_request(request).await.map_err(failed)?;
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let status = response.status();
+    let error = json(response).await.unwrap_or_default();
+    let message = error["error"]["message"].as_str().map(str::to_owned);
+    Err(Failure::new(message.unwrap_or_else(|| format!("the server answered {status}"))))
+}
+
+/// Sends a request and returns the answer's JSON.
+pub async fn call(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Value, Failure> {
+    json(send(socket, method, path, body).await?).await
+}
+
+async fn json(response: Response<Incoming>) -> Result<Value, Failure> {
+    let body = http_body_util::Limited::new(response.into_body(), ANSWER_BYTES_MAX);
+    let bytes = body
+        .collect()
+        .await
+        .map_err(|error| Failure::new(format!("reading the server's answer: {error}")))?
+        .to_bytes();
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::new(format!("the server's answer is no JSON: {error}")))
+}

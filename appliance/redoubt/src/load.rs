@@ -1,0 +1,163 @@
+//! A model file to a served model: header, digest, plan, weights, tokenizer, engine.
+
+use std::path::Path;
+use std::time::Duration;
+
+use compute::batch::BLOCK_LEN;
+use compute::map::{self, MapError};
+use compute::reference::{Mode, Reference};
+use indicatif::{ProgressBar, ProgressStyle};
+use ledger::Clock;
+use models::gguf::GgufError;
+use models::plan::Plan;
+use models::vocabulary::Vocabulary;
+use models::weights::Weights;
+use server::Served;
+use sha2::{Digest, Sha256};
+use text::{ChatTemplate, Tokenizer};
+
+use crate::cards;
+use crate::config::Config;
+use crate::failure::Failure;
+
+/// Prompt tokens per engine step: what a long prompt may delay everybody's next token by.
+const CHUNK_LEN_MAX: usize = 64;
+/// Bytes hashed between two updates of the progress bar.
+const HASH_BYTES: usize = 1 << 20;
+
+/// Opens and verifies a model file.
+pub fn open(path: &Path) -> Result<Weights, Failure> {
+    map::open(path).map_err(|error| {
+        let hint = match &error {
+            MapError::Io { .. } => "check the path; 'redoubt serve --model FILE' takes a GGUF file",
+            MapError::Header { source: GgufError::Io { .. }, .. } => "copy the file again",
+            MapError::Header { .. } => "the file is damaged or no GGUF model; copy it again",
+            MapError::Changed { .. } => "do not change a model file while it is in use",
+        };
+        Failure::new(error).hint(hint)
+    })
+}
+
+/// Loads a model and starts its engine.
+pub fn load(path: &Path, config: &Config, clock: &Clock) -> Result<Served, Failure> {
+    let weights = open(path)?;
+    let plan = plan(path, &weights)?;
+    let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let (tokenizer, template) = text_side(path, &weights)?;
+    let (sha256, executor) = std::thread::scope(|scope| {
+        let hashing = scope.spawn(|| sha256(path, weights.header().file_bytes));
+        let executor = executor(&plan, &weights, config, path);
+        let sha256 = hashing.join().map_err(|_| Failure::new("hashing the file failed"))?;
+        Ok::<_, Failure>((sha256?, executor?))
+    })?;
+    let card = cards::find(&file, &sha256)?;
+    let (name, provenance) = match &card {
+        Some(card) => {
+            (card.name.clone(), format!("local file, as its card says (licence {})", card.licence))
+        }
+        None => (file.trim_end_matches(".gguf").to_owned(), "local file, unverified".to_owned()),
+    };
+    let engine = engine::start(
+        executor,
+        engine::Config {
+            context_len: config.context_len.unwrap_or(usize::MAX),
+            running_max: config.running_max,
+            queue_len_max: config.queue_len_max,
+            chunk_len_max: CHUNK_LEN_MAX,
+        },
+    )
+    .map_err(|error| Failure::new(format!("the engine's thread cannot be started: {error}")))?;
+    Ok(Served {
+        name,
+        created_unix_seconds: clock.unix_seconds(),
+        engine,
+        tokenizer,
+        template,
+        fingerprint: format!(
+            "redoubt-{}/reference/cpu/{}",
+            env!("CARGO_PKG_VERSION"),
+            &sha256[..12]
+        ),
+        provenance,
+        sha256,
+    })
+}
+
+fn plan(path: &Path, weights: &Weights) -> Result<Plan, Failure> {
+    models::family::plan(weights).map_err(|error| {
+        Failure::new(format!("{}: {error}", path.display()))
+            .hint("'redoubt models inspect FILE' shows what the file holds")
+    })
+}
+
+fn text_side(path: &Path, weights: &Weights) -> Result<(Tokenizer, Option<ChatTemplate>), Failure> {
+    let failed =
+        |error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", path.display()));
+    let vocabulary = Vocabulary::from_header(weights.header()).map_err(|error| failed(&error))?;
+    let tokenizer = Tokenizer::new(&vocabulary).map_err(|error| failed(&error))?;
+    let template = vocabulary.chat_template.as_deref();
+    let template = template
+        .map(|template| ChatTemplate::new(template, &vocabulary))
+        .transpose()
+        .map_err(|error| failed(&error))?;
+    Ok((tokenizer, template))
+}
+
+fn executor(
+    plan: &Plan,
+    weights: &Weights,
+    config: &Config,
+    path: &Path,
+) -> Result<Reference, Failure> {
+    let block_bytes = Reference::cache_bytes(plan, 1).max(1);
+    let context_len = config.context_len.unwrap_or(usize::MAX).min(plan.context_len);
+    let needed = config.running_max.saturating_mul(context_len.div_ceil(BLOCK_LEN));
+    let affordable = (config.kv_cache_mib << 20) / block_bytes;
+    if affordable == 0 {
+        let needed_mib = block_bytes.div_ceil(1 << 20);
+        return Err(Failure::new(format!(
+            "a KV cache of {} MiB does not hold one block of this model ({needed_mib} MiB)",
+            config.kv_cache_mib
+        ))
+        .hint("raise 'kv_cache_mib' in the configuration"));
+    }
+    let bytes: u64 = weights.header().tensors.values().map(|tensor| tensor.bytes).sum();
+    let bar = bar("loading", bytes);
+    let mut progress = |done| bar.set_position(done);
+    let blocks = needed.min(affordable);
+    let executor = Reference::load(plan, weights, Mode::Serving, blocks, &mut progress)
+        .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+    bar.finish_and_clear();
+    Ok(executor)
+}
+
+/// SHA-256 of a file, hexadecimal; read, not mapped: the bytes that were hashed are on record.
+fn sha256(path: &Path, file_bytes: u64) -> Result<String, Failure> {
+    use std::io::Read;
+    let failed = |error| Failure::new(format!("reading {}: {error}", path.display()));
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0u8; HASH_BYTES];
+    let mut done = 0u64;
+    loop {
+        let read = file.read(&mut buffer).map_err(failed)?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&buffer[..read]);
+        done += read as u64;
+    }
+    if done != file_bytes {
+        return Err(Failure::new(format!("{} changed while it was read", path.display())));
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A bar on a terminal; nothing elsewhere.
+fn bar(what: &'static str, bytes: u64) -> ProgressBar {
+    let style = "{msg:>10} [{bar:40}] {bytes}/{total_bytes} {eta}";
+    let bar = ProgressBar::new(bytes).with_message(what);
+    bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

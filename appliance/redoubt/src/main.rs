@@ -1,0 +1,133 @@
+//! `redoubt`, the appliance's program: serves models, and speaks to the serving one over its
+//! Unix socket. Each verb has a file; this one is the command line and how failures are told.
+
+mod cards;
+mod chat;
+mod client;
+mod config;
+mod failure;
+mod inspect;
+mod keys;
+mod load;
+mod serve;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::failure::Failure;
+
+const EXAMPLES: &str = "Examples:
+  redoubt serve --model model.gguf       serve a model on 127.0.0.1:8080
+  redoubt chat                           talk to it from this terminal
+  redoubt keys create --tenant team-a    make an API key
+  redoubt models inspect model.gguf      look into a model file without loading it
+  redoubt status                         what runs here";
+
+/// A sovereign AI inference appliance: local models behind an OpenAI-compatible API.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES, arg_required_else_help = true)]
+struct Arguments {
+    /// Configuration file (TOML); defaults apply without one.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Serve models over HTTP until stopped.
+    #[command(after_help = "Example:
+  redoubt serve --model model.gguf")]
+    Serve {
+        /// GGUF file; may be given several times. Overrides the configuration's `models`.
+        #[arg(long = "model", value_name = "FILE")]
+        models: Vec<PathBuf>,
+    },
+    /// Talk to a served model from this terminal.
+    #[command(after_help = "Ctrl-C stops an answer, Ctrl-D leaves. Example:
+  redoubt chat --system 'Answer in one sentence.'")]
+    Chat {
+        /// Which model; the only one where there is one.
+        #[arg(long)]
+        model: Option<String>,
+        /// A system message to begin with.
+        #[arg(long)]
+        system: Option<String>,
+    },
+    /// List served models, or look into a file.
+    #[command(subcommand)]
+    Models(Models),
+    /// Make, list and revoke API keys.
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Show what runs here.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum Models {
+    /// Models that the running server serves.
+    List,
+    /// What a model file holds: hyperparameters, weights, vocabulary, and the forward pass.
+    Inspect {
+        /// GGUF file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum Keys {
+    /// Make a key; its secret is shown this once.
+    Create {
+        /// Whose key it is: letters, digits, '.', '_' and '-'.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+        /// What it is for.
+        #[arg(long, default_value = "")]
+        label: String,
+    },
+    /// List all keys, without their secrets.
+    List,
+    /// Revoke a key, at once.
+    Revoke {
+        /// The key's id, as `keys list` shows it.
+        id: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    let config = Config::load(arguments.config.as_deref())?;
+    let socket = config.admin_socket();
+    match arguments.verb {
+        Verb::Serve { models } => serve::run(config.with_models(models)),
+        Verb::Models(Models::Inspect { file }) => inspect::run(&file),
+        Verb::Chat { model, system } => client::block_on(chat::run(&socket, model, system)),
+        Verb::Models(Models::List) => client::block_on(status::models(&socket)),
+        Verb::Status { json } => client::block_on(status::run(&socket, json)),
+        Verb::Keys(Keys::Create { tenant, label }) => {
+            client::block_on(keys::create(&socket, &tenant, &label))
+        }
+        Verb::Keys(Keys::List) => client::block_on(keys::list(&socket)),
+        Verb::Keys(Keys::Revoke { id }) => client::block_on(keys::revoke(&socket, &id)),
+    }
+}
