@@ -1,0 +1,35 @@
+//! Where things lie: the repository, the records, and the model that `scripts/get-model` fetches.
+
+use std::path::{Path, PathBuf};
+
+/// The root of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate stands in a folder of it")
+}
+
+/// A file of `tests/`.
+pub fn of_tests(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// The folder of what scripts fetch and install.
+///
+/// # Panics
+/// When there is no home folder.
+pub fn cache() -> PathBuf {
+    let cache = match std::env::var_os("XDG_CACHE_HOME") {
+        Some(cache) => PathBuf::from(cache),
+        None => PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache"),
+    };
+    cache.join("redoubt")
+}
+
+/// SmolLM2-135M-Instruct.
+///
+/// # Panics
+/// When it is not there: a test of the real model that passes without it would say nothing.
+pub fn smollm2() -> PathBuf {
+    let path = cache().join("models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    assert!(path.is_file(), "{} is missing: run scripts/get-model smollm2", path.display());
+    path
+}
