@@ -54,8 +54,8 @@ pub(crate) struct Marker {
     /// Proper prefixes and suffixes of the special tokens' texts.
     prefixes: HashSet<String>,
     suffixes: HashSet<String>,
-    /// All texts, a line break that is in no request string's way between them.
-    joined: String,
+    /// How many different characters the special tokens have.
+    characters: usize,
     text_bytes_max: usize,
     /// Private characters that the template or a token uses.
     taken: HashSet<char>,
@@ -74,10 +74,11 @@ impl Marker {
                 suffixes.insert(text[at..].to_owned());
             }
         }
-        let joined = specials.texts().join("\n");
         let text_bytes_max = specials.texts().iter().map(String::len).max().unwrap_or(0);
-        let taken = template.chars().chain(joined.chars()).filter(|c| is_private(*c)).collect();
-        Marker { specials, prefixes, suffixes, joined, text_bytes_max, taken }
+        let spelled = specials.texts().iter().flat_map(|text| text.chars());
+        let taken = template.chars().chain(spelled.clone()).filter(|c| is_private(*c)).collect();
+        let characters = spelled.collect::<HashSet<char>>().len();
+        Marker { specials, prefixes, suffixes, characters, text_bytes_max, taken }
     }
 
     /// Renders a request and tells the template's special tokens from its own.
@@ -96,16 +97,19 @@ impl Marker {
         self.wrapped(request, plain, &mut marks, render)
     }
 
-    /// Whether `text` spells a special token, or could be part of one across its edges.
+    /// Whether `text` spells a special token, or could be part of one across its edges, as it is
+    /// or trimmed.
     fn is_risky(&self, text: &str) -> bool {
-        self.specials.is_in(text) || self.edges(text) != (false, false)
+        self.specials.is_in(text)
+            || self.edged(text).into_iter().any(|(_, _, edges)| edges != (false, false))
     }
 
     /// Whether the start of `text` could end or continue a special token that begins before it,
     /// and whether its end could begin or continue one that ends after it.
     fn edges(&self, text: &str) -> (bool, bool) {
-        let inside =
-            !text.is_empty() && text.len() < self.text_bytes_max && self.joined.contains(text);
+        let inside = !text.is_empty()
+            && text.len() < self.text_bytes_max
+            && self.specials.texts().iter().any(|special| special.contains(text));
         let near = |at: &usize| *at <= self.text_bytes_max;
         let start = text
             .char_indices()
@@ -125,7 +129,7 @@ impl Marker {
     fn free_marks(&self, request: &Request) -> Result<Vec<char>, TextError> {
         let mut taken = self.taken.clone();
         request.visit(&mut |text| taken.extend(text.chars().filter(|c| is_private(*c))));
-        let wanted = 2 + self.joined.chars().collect::<HashSet<char>>().len();
+        let wanted = 2 + self.characters;
         let free = (0xF0000..=0xFFFFDu32)
             .chain(0x10_0000..=0x10_FFFD)
             .filter_map(char::from_u32)
@@ -210,18 +214,22 @@ impl Marker {
         };
         let wrapped = request.changed(&mut |text| self.wrap(text, open, close));
         let rendered = render(&wrapped, &String::from_iter([open, close]))?;
-        let templates_own: Vec<(Range<usize>, u32)> = self
-            .specials
-            .find(&rendered)
-            .into_iter()
-            .filter(|(range, _)| {
-                !rendered[..range.start].ends_with(open)
-                    && !rendered[range.end..].starts_with(close)
-            })
-            .collect();
+        // A mark that is beside a token on one side alone is what a template that cuts at its own
+        // token left over (`c.split('</think>')[0]`). But a slice may have cut the other mark off,
+        // and with it, in the plain rendering, a character of the request.
+        let beside = |range: &Range<usize>| {
+            let before = rendered[..range.start].ends_with(open);
+            (before, rendered[range.end..].starts_with(close))
+        };
+        let found = self.specials.find(&rendered);
         let unmarked = |c| (c != open && c != close).then_some(c);
-        let (text, specials) = restored(&rendered, templates_own, unmarked);
+        let owned = |keep: &dyn Fn((bool, bool)) -> bool| {
+            let kept = found.iter().filter(|(range, _)| keep(beside(range))).cloned().collect();
+            restored(&rendered, kept, unmarked)
+        };
+        let (text, specials) = owned(&|marks| marks != (true, true));
         if !same_but_white(&text, &plain) {
+            let (text, specials) = owned(&|marks| marks == (false, false));
             return Ok(Prompt::new(text, specials, false));
         }
         // The same characters in the same order: a place is the number of them before it.
