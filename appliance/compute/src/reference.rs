@@ -1,4 +1,4 @@
-//! The reference executor: candle's matrix products, plain loops for the rest, on the CPU.
+//! The reference executor, on the CPU: plain loops, and products by candle or over stored weights.
 //!
 //! It is the oracle that faster executors are compared with (`Mode::Exact`), and the fallback
 //! that serves where there is none (`Mode::Serving`). In serving mode every row is computed the
@@ -6,8 +6,11 @@
 
 mod attention;
 mod cache;
+mod decode;
+mod lanes;
 mod linear;
 mod steps;
+mod tile;
 
 use std::sync::Arc;
 
@@ -17,21 +20,21 @@ use models::weights::Weights;
 use crate::ComputeError;
 use crate::batch::{BLOCK_LEN, Batch, Logits};
 use cache::Cache;
-use linear::{Linear, Table};
+use linear::{Linear, Stored};
 
 /// How products are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Weights dequantized, everything in F32.
+    /// Weights dequantized by candle, products by candle, everything in F32: the oracle.
     Exact,
-    /// Weights stay quantized; candle rounds activations to 8 bits.
+    /// Weights stay as the file has them; each is decoded to F32 as it is used.
     Serving,
 }
 
 /// A model, loaded: weights, caches and the activations of one step.
 pub struct Reference {
     plan: Arc<Plan>,
-    table: Table,
+    table: Stored,
     weights: Vec<Loaded>,
     head: Linear,
     caches: Vec<Cache>,
@@ -69,17 +72,17 @@ impl Reference {
             let weight = weights.tensor(&info.name)?;
             loaded.push(match info.shape.len() {
                 _ if index == table_id.0 || index == plan.head.weight.0 => Loaded::Elsewhere,
-                1 => Loaded::Vector(linear::floats(&weight)?),
-                _ => Loaded::Matrix(Linear::load(&weight, mode)?),
+                1 => Loaded::Vector(linear::floats(&weight)),
+                _ => Loaded::Matrix(Linear::load(weights, &info.name, mode)?),
             });
             done += weight.bytes.len() as u64;
             progress(done);
         }
-        let head = Linear::load(&weights.tensor(&plan.weights[plan.head.weight.0].name)?, mode)?;
+        let head = Linear::load(weights, &plan.weights[plan.head.weight.0].name, mode)?;
         let caches =
             plan.caches.iter().map(|info| Cache::new(info, blocks)).collect::<Result<_, _>>()?;
         Ok(Reference {
-            table: Table::new(weights.clone(), plan.weights[table_id.0].name.clone())?,
+            table: Stored::new(weights.clone(), &plan.weights[table_id.0].name)?,
             weights: loaded,
             head,
             caches,

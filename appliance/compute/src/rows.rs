@@ -13,26 +13,36 @@ where
     F: Fn(usize, &mut [f32]) + Sync,
 {
     assert!(width > 0 && out.len().is_multiple_of(width), "rows of {width} in {}", out.len());
-    let rows = out.len() / width;
+    for_each_chunk(out, width, f);
+}
+
+/// The same for chunks of `chunk_len`; the last may be shorter.
+pub(crate) fn for_each_chunk<F>(out: &mut [f32], chunk_len: usize, f: F)
+where
+    F: Fn(usize, &mut [f32]) + Sync,
+{
+    let (len, chunks) = (out.len(), out.len().div_ceil(chunk_len));
     let base = Base(out.as_mut_ptr());
     let run = |range: Range<usize>| {
-        for row in range {
-            // SAFETY: `row < rows`, so the slice lies inside `out`; the pool hands every index to
-            // exactly one worker, so no two slices overlap; `out` outlives the call, which
-            // returns only when all workers are done.
-            let slice = unsafe { std::slice::from_raw_parts_mut(base.at(row * width), width) };
-            f(row, slice);
+        for chunk in range {
+            let start = chunk * chunk_len;
+            let end = len.min(start + chunk_len);
+            // SAFETY: `start < end <= len`, so the slice lies inside `out`; the pool hands every
+            // index to exactly one worker, so no two slices overlap; `out` outlives the call,
+            // which returns only when all workers are done.
+            let slice = unsafe { std::slice::from_raw_parts_mut(base.at(start), end - start) };
+            f(chunk, slice);
         }
     };
-    if rows == 1 {
-        return run(0..1);
+    if chunks <= 1 {
+        return run(0..chunks);
     }
-    barrier_pool().execute_chunked(rows, run);
+    barrier_pool().execute_chunked(chunks, run);
 }
 
 struct Base(*mut f32);
 
-// SAFETY: the pointer is only used to form slices that do not overlap, see `for_each_row`.
+// SAFETY: the pointer is only used to form slices that do not overlap, see `for_each_chunk`.
 unsafe impl Sync for Base {}
 
 impl Base {
@@ -49,7 +59,10 @@ impl Base {
 /// Compiles a plain loop for AVX-512, AVX2 and the baseline and picks one at run time. The loops
 /// use no fused multiply-add and fixed lanes, so that every tier gives the same bits.
 macro_rules! tiered {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    (
+        $(#[$doc:meta])*
+        $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block
+    ) => {
         $(#[$doc])*
         $vis fn $name($($arg: $type),*) $(-> $ret)? {
             #[inline(always)]

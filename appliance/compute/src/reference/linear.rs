@@ -1,17 +1,21 @@
-//! Matrix products: candle's quantized ones, a plain one for float weights, and candle's F32
-//! product for the exact mode.
+//! Matrix products. Serving multiplies weights as the file holds them, decoded a few rows at a
+//! time; the exact mode dequantizes all with candle and takes candle's F32 product.
 //!
-//! In serving mode a row's result never depends on how many rows stand beside it: candle picks
-//! kernels by the number of rows, so products are cut or padded to stay with one kernel.
+//! In serving mode a row's result depends neither on how many rows stand beside it nor on the
+//! processor's instruction tier: see `tile`.
+
+use std::cell::RefCell;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Storage, Tensor};
+use candle_core::{Device, Storage, Tensor};
 use models::dtype::DType;
 use models::weights::{Weight, Weights};
 
 use super::Mode;
+use super::decode::decode;
+use super::tile;
 use crate::ComputeError;
-use crate::rows::{dot, for_each_row, tiered};
+use crate::rows::for_each_chunk;
 
 /// A matrix that maps `columns` to `rows`.
 pub(super) struct Linear {
@@ -21,25 +25,46 @@ pub(super) struct Linear {
 }
 
 enum Kind {
-    /// Multiplied as it is.
-    Quantized { weight: QTensor, bounds: RowBounds },
-    /// `(rows, columns)`, per row in a fixed order.
-    Plain(Vec<f32>),
+    /// Read where the file is mapped.
+    Stored(Stored),
     /// `(columns, rows)`, candle's own F32 product.
     Exact(Tensor),
 }
 
+/// A tensor by name; looking it up costs nothing beside reading it.
+pub(super) struct Stored {
+    weights: Weights,
+    name: String,
+}
+
+impl Stored {
+    /// # Errors
+    /// When there is no such tensor.
+    pub fn new(weights: Weights, name: &str) -> Result<Stored, ComputeError> {
+        weights.tensor(name)?;
+        Ok(Stored { weights, name: name.to_owned() })
+    }
+
+    /// Decodes `out.len() / columns` rows from `first` on.
+    pub fn rows(&self, first: usize, out: &mut [f32]) -> Result<(), ComputeError> {
+        let weight = self.weights.tensor(&self.name)?;
+        let row_bytes = weight.bytes.len() / weight.shape[0];
+        let columns = weight.shape[1..].iter().product::<usize>();
+        let count = out.len() / columns;
+        decode(weight.dtype, &weight.bytes[first * row_bytes..(first + count) * row_bytes], out);
+        Ok(())
+    }
+}
+
 impl Linear {
-    pub fn load(weight: &Weight<'_>, mode: Mode) -> Result<Linear, ComputeError> {
+    pub fn load(weights: &Weights, name: &str, mode: Mode) -> Result<Linear, ComputeError> {
+        let weight = weights.tensor(name)?;
         let (rows, columns) = (weight.shape[0], weight.shape[1]);
-        let kind = match (mode, weight.dtype) {
-            (Mode::Exact, _) => {
-                let values = Tensor::from_vec(floats(weight)?, (rows, columns), &Device::Cpu)?;
+        let kind = match mode {
+            Mode::Serving => Kind::Stored(Stored::new(weights.clone(), name)?),
+            Mode::Exact => {
+                let values = dequantized(&weight)?.reshape((rows, columns))?;
                 Kind::Exact(values.t()?)
-            }
-            (Mode::Serving, DType::F32 | DType::F16 | DType::BF16) => Kind::Plain(floats(weight)?),
-            (Mode::Serving, dtype) => {
-                Kind::Quantized { weight: quantized(weight)?, bounds: RowBounds::of(dtype) }
             }
         };
         Ok(Linear { rows, columns, kind })
@@ -48,121 +73,68 @@ impl Linear {
     /// `x` is `(n, columns)`, `out` `(n, rows)`.
     pub fn forward(&self, x: &[f32], out: &mut [f32]) -> Result<(), ComputeError> {
         match &self.kind {
-            Kind::Plain(weight) => {
-                plain(weight, self.columns, x, out);
-                Ok(())
-            }
+            Kind::Stored(weight) => self.stored(weight, x, out),
             Kind::Exact(weight) => {
                 let n = x.len() / self.columns;
                 let x = Tensor::from_slice(x, (n, self.columns), &Device::Cpu)?;
                 copy_out(&x.matmul(weight)?, out)
             }
-            Kind::Quantized { weight, bounds } => self.quantized(weight, bounds, x, out),
         }
     }
 
-    fn quantized(
-        &self,
-        weight: &QTensor,
-        bounds: &RowBounds,
-        x: &[f32],
-        out: &mut [f32],
-    ) -> Result<(), ComputeError> {
+    fn stored(&self, weight: &Stored, x: &[f32], out: &mut [f32]) -> Result<(), ComputeError> {
         let n = x.len() / self.columns;
-        if n < bounds.min {
-            let mut padded = x.to_vec();
-            padded.resize(bounds.min * self.columns, 0.0);
-            let product = self.product(weight, padded)?;
-            return copy_out(&product.narrow(0, 0, n)?, out);
+        if n == 1 {
+            return self.transposed(weight, x, out);
         }
-        let mut done = 0;
-        while done < n {
-            let take = bounds.take(n - done);
-            let part = x[done * self.columns..(done + take) * self.columns].to_vec();
-            let to = &mut out[done * self.rows..(done + take) * self.rows];
-            copy_out(&self.product(weight, part)?, to)?;
-            done += take;
-        }
+        // Workers own rows of the matrix, callers own rows of the batch.
+        let mut by_row = vec![0.0; out.len()];
+        self.transposed(weight, x, &mut by_row)?;
+        for_each_chunk(out, self.rows, |i, out| {
+            out.iter_mut().enumerate().for_each(|(row, out)| *out = by_row[row * n + i]);
+        });
         Ok(())
     }
 
-    fn product(&self, weight: &QTensor, x: Vec<f32>) -> Result<Tensor, ComputeError> {
+    /// `out` is `(rows, n)`: a worker decodes a few rows of the matrix, once, for all of the batch.
+    fn transposed(&self, weight: &Stored, x: &[f32], out: &mut [f32]) -> Result<(), ComputeError> {
+        thread_local! {
+            static DECODED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+        }
         let n = x.len() / self.columns;
-        let x = CpuStorage::F32(x);
-        let layout = Layout::contiguous((n, self.columns));
-        let (storage, shape): (CpuStorage, Shape) = weight.cpu_fwd(&x, &layout)?;
-        match storage {
-            CpuStorage::F32(values) => Ok(Tensor::from_vec(values, shape, &Device::Cpu)?),
-            _ => unreachable!("candle answers F32 rows with F32 rows"),
-        }
+        let tile_rows = (TILE_ELEMENTS / self.columns).clamp(TILE_ROWS_MIN, TILE_ROWS_MAX);
+        // The tensor was there when it was loaded; still, an error is kept, not lost.
+        let failed = std::sync::Mutex::new(None);
+        for_each_chunk(out, tile_rows * n, |index, out| {
+            DECODED.with_borrow_mut(|decoded| {
+                decoded.resize(out.len() / n * self.columns, 0.0);
+                match weight.rows(index * tile_rows, decoded) {
+                    Ok(()) => tile::products(decoded, x, self.columns, out),
+                    Err(error) => *failed.lock().expect("no holder panics") = Some(error),
+                }
+            });
+        });
+        failed.into_inner().expect("no holder panics").map_or(Ok(()), Err)
     }
 }
 
-/// Numbers of rows for which candle takes one and the same kernel (its `repack_x86::select`, and
-/// `try_matmul_f32` above it). The tests hold it against every count of rows.
-struct RowBounds {
-    min: usize,
-    max: usize,
-}
-
-impl RowBounds {
-    fn of(dtype: DType) -> RowBounds {
-        match dtype {
-            // One row is multiplied unpacked.
-            DType::Q6_K => RowBounds { min: 2, max: usize::MAX },
-            // From 32 rows on processors that have AMX use it.
-            DType::Q4_K => RowBounds { min: 1, max: 31 },
-            _ => RowBounds { min: 1, max: usize::MAX },
-        }
-    }
-
-    /// How many of `left` rows go into the next product.
-    fn take(&self, left: usize) -> usize {
-        left.min(self.max)
-    }
-}
-
-/// The embedding table, decoded row by row out of the file's bytes.
-pub(super) struct Table {
-    weights: Weights,
-    name: String,
-}
-
-impl Table {
-    pub fn new(weights: Weights, name: String) -> Result<Table, ComputeError> {
-        weights.tensor(&name)?;
-        Ok(Table { weights, name })
-    }
-
-    /// Row `token` into `out`.
-    pub fn row(&self, token: u32, out: &mut [f32]) -> Result<(), ComputeError> {
-        let table = self.weights.tensor(&self.name)?;
-        let row_bytes = table.bytes.len() / table.shape[0];
-        let start = token as usize * row_bytes;
-        let row = Weight {
-            shape: &table.shape[1..],
-            dtype: table.dtype,
-            bytes: &table.bytes[start..start + row_bytes],
-        };
-        out.copy_from_slice(&floats(&row)?);
-        Ok(())
-    }
-}
+/// Decoded elements that stay in a core's second cache while the batch goes by.
+const TILE_ELEMENTS: usize = 32 << 10;
+const TILE_ROWS_MIN: usize = 8;
+const TILE_ROWS_MAX: usize = 32;
 
 /// All elements of a weight as F32.
-pub(super) fn floats(weight: &Weight<'_>) -> Result<Vec<f32>, ComputeError> {
-    if weight.dtype == DType::F32 {
-        let float = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().expect("four bytes"));
-        return Ok(weight.bytes.chunks_exact(4).map(float).collect());
-    }
-    Ok(quantized(weight)?.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()?)
+pub(super) fn floats(weight: &Weight<'_>) -> Vec<f32> {
+    let mut values = vec![0.0; weight.shape.iter().product()];
+    decode(weight.dtype, weight.bytes, &mut values);
+    values
 }
 
-/// candle's copy of a weight: its own types want aligned blocks of their own.
-fn quantized(weight: &Weight<'_>) -> Result<QTensor, ComputeError> {
+/// candle's own reading of a weight, independent of [`decode`].
+fn dequantized(weight: &Weight<'_>) -> Result<Tensor, ComputeError> {
     let bytes = std::borrow::Cow::Borrowed(weight.bytes);
     let storage = QStorage::from_data(bytes, &Device::Cpu, ggml(weight.dtype))?;
-    Ok(QTensor::new(storage, weight.shape)?)
+    Ok(QTensor::new(storage, weight.shape)?.dequantize(&Device::Cpu)?)
 }
 
 fn ggml(dtype: DType) -> GgmlDType {
@@ -190,29 +162,6 @@ fn copy_out(tensor: &Tensor, out: &mut [f32]) -> Result<(), ComputeError> {
     let start = layout.start_offset();
     out.copy_from_slice(&storage.as_slice::<f32>()?[start..start + out.len()]);
     Ok(())
-}
-
-/// `out[n][r] = x[n] · weight[r]`, each in the order of [`dot`].
-fn plain(weight: &[f32], columns: usize, x: &[f32], out: &mut [f32]) {
-    let rows = weight.len() / columns;
-    let n = x.len() / columns;
-    // Transposed work: a worker reads a matrix row once for all of the batch.
-    let mut transposed = vec![0.0; out.len()];
-    for_each_row(&mut transposed, n, |row, out| {
-        dots(&weight[row * columns..(row + 1) * columns], x, out);
-    });
-    for (i, out) in out.chunks_exact_mut(rows).enumerate() {
-        out.iter_mut().enumerate().for_each(|(row, out)| *out = transposed[row * n + i]);
-    }
-}
-
-tiered! {
-    /// `out[i] = x[i] · weight`, `x` is `(out.len(), weight.len())`.
-    fn dots(weight: &[f32], x: &[f32], out: &mut [f32]) {
-        for (out, x) in out.iter_mut().zip(x.chunks_exact(weight.len())) {
-            *out = dot(weight, x);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ impl Reference {
     fn embed(&mut self, out: Slot, rows: &[Row]) -> Result<(), ComputeError> {
         let width = self.plan.width(out);
         for (row, out) in rows.iter().zip(self.slots[out.0].chunks_exact_mut(width)) {
-            self.table.row(row.token, out)?;
+            self.table.rows(row.token as usize, out)?;
         }
         Ok(())
     }
