@@ -31,15 +31,22 @@ impl BlockPool {
         self.len
     }
 
+    /// Blocks that nobody owns.
+    pub fn free(&self) -> usize {
+        self.free.len()
+    }
+
     /// Blocks that are owned.
     pub fn used(&self) -> usize {
         self.len - self.free.len()
     }
 
-    /// Takes `count` blocks, or none where there are fewer.
-    pub fn take(&mut self, count: usize) -> Option<BlockTable> {
-        let rest = self.free.len().checked_sub(count)?;
-        Some(BlockTable(self.free.split_off(rest)))
+    /// Gives a table `count` blocks more; none, and false, where fewer are free.
+    #[must_use]
+    pub fn grow(&mut self, table: &mut BlockTable, count: usize) -> bool {
+        let Some(rest) = self.free.len().checked_sub(count) else { return false };
+        table.0.extend(self.free.drain(rest..));
+        true
     }
 
     /// Takes a sequence's blocks back.
@@ -59,22 +66,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_block_has_one_owner(ops in prop::collection::vec((any::<bool>(), 0usize..6), 1..200)) {
+        fn a_block_has_one_owner(
+            ops in prop::collection::vec((0usize..3, 0usize..6, any::<usize>()), 1..200)
+        ) {
             let mut pool = BlockPool::new(16);
             let mut owned: Vec<BlockTable> = Vec::new();
-            for (take, n) in ops {
-                if take {
-                    let room = pool.len() - pool.used();
-                    let table = pool.take(n);
-                    prop_assert_eq!(table.is_some(), n <= room);
-                    owned.extend(table);
-                } else if !owned.is_empty() {
-                    pool.give(owned.swap_remove(n % owned.len()));
+            for (op, count, pick) in ops {
+                if op == 0 || owned.is_empty() {
+                    owned.push(BlockTable::default());
+                }
+                let index = pick % owned.len();
+                if op < 2 {
+                    let (free, before) = (pool.free(), owned[index].ids().to_vec());
+                    prop_assert_eq!(pool.grow(&mut owned[index], count), count <= free);
+                    prop_assert!(owned[index].ids().starts_with(&before));
+                } else {
+                    pool.give(owned.swap_remove(index));
                 }
                 let ids: Vec<u32> = owned.iter().flat_map(|table| table.ids().to_vec()).collect();
                 let distinct: BTreeSet<u32> = ids.iter().copied().collect();
                 prop_assert_eq!(ids.len(), distinct.len());
                 prop_assert_eq!(ids.len(), pool.used());
+                prop_assert_eq!(pool.free() + pool.used(), pool.len());
             }
             owned.into_iter().for_each(|table| pool.give(table));
             prop_assert_eq!(pool.used(), 0);

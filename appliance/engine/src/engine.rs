@@ -15,10 +15,10 @@ use compute::batch::{BLOCK_LEN, Batch, Logits, Row};
 use compute::reference::Reference;
 
 use crate::blocks::BlockPool;
-use crate::handle::{Command, EndReason, Event, Handle, Limits, Shared, Stats, Submitted};
+use crate::handle::{Command, EndReason, Handle, Limits, Shared, Stats, Submitted};
 use crate::sampler;
-use crate::scheduler::{Candidate, schedule};
-use crate::sequence::{Sequence, len_max};
+use crate::scheduler::{self, Candidate, Share};
+use crate::sequence::Sequence;
 
 /// How an engine is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub fn start(executor: Reference, config: Config) -> std::io::Result<Handle> {
         shared: Arc::clone(&shared),
         waiting: VecDeque::new(),
         running: Vec::new(),
+        arrivals: 0,
+        starved: false,
         stats: Stats::default(),
         closed: false,
     };
@@ -82,9 +84,14 @@ struct Engine {
     inbox: Receiver<Command>,
     shared: Arc<Shared>,
     blocks: BlockPool,
-    waiting: VecDeque<Submitted>,
+    /// In order of arrival, those that gave their blocks up among them.
+    waiting: VecDeque<Sequence>,
     /// In order of arrival.
     running: Vec<Sequence>,
+    /// Requests that arrived so far.
+    arrivals: u64,
+    /// In the last step a sequence lacked blocks: what becomes free is for it.
+    starved: bool,
     stats: Stats,
     /// No more requests come, but for some that raced with the closing.
     closed: bool,
@@ -102,16 +109,20 @@ impl Engine {
             let progressed = self.step();
             self.stats.busy_ns += began.elapsed().as_nanos() as u64;
             self.publish_stats();
-            if !progressed && !self.running.is_empty() {
+            if !progressed && !self.is_idle() {
                 thread::sleep(STALLED_SLEEP);
             }
         }
     }
 
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
+    }
+
     /// Takes what has arrived, waiting where there is nothing else to do; false at the end.
     fn take_commands(&mut self) -> bool {
         loop {
-            let idle = self.running.is_empty() && self.waiting.is_empty();
+            let idle = self.is_idle();
             if idle && self.closed {
                 return self.refuse_late();
             }
@@ -120,7 +131,7 @@ impl Engine {
                 false => self.inbox.try_recv(),
             };
             match command {
-                Ok(Command::Submit(submitted)) => self.waiting.push_back(submitted),
+                Ok(Command::Submit(submitted)) => self.arrive(submitted),
                 Ok(Command::Close) => self.closed = true,
                 Ok(Command::Abort) => {
                     self.closed = true;
@@ -132,25 +143,26 @@ impl Engine {
         }
     }
 
+    fn arrive(&mut self, submitted: Submitted) {
+        let context_len = self.shared.limits.context_len;
+        self.waiting.push_back(Sequence::new(submitted, self.arrivals, context_len));
+        self.arrivals += 1;
+    }
+
     /// Requests that were accepted while the engine closed still get their end.
     fn refuse_late(&mut self) -> bool {
         while let Ok(command) = self.inbox.try_recv() {
             if let Command::Submit(submitted) = command {
-                self.refuse(submitted);
+                self.arrive(submitted);
             }
         }
+        self.abort();
         false
     }
 
-    fn refuse(&mut self, submitted: Submitted) {
-        self.shared.queued.fetch_sub(1, Ordering::AcqRel);
-        // The reader may have left already.
-        let _ = submitted.events.try_send(Event::End(EndReason::Closing));
-    }
-
     fn abort(&mut self) {
-        while let Some(submitted) = self.waiting.pop_front() {
-            self.refuse(submitted);
+        while let Some(sequence) = self.waiting.pop_front() {
+            self.leave(sequence, EndReason::Closing);
         }
         for index in (0..self.running.len()).rev() {
             self.end(index, EndReason::Closing);
@@ -163,42 +175,75 @@ impl Engine {
                 self.end(index, EndReason::Closing);
             }
         }
-        let before = self.waiting.len();
-        self.waiting.retain(|submitted| !submitted.events.is_closed());
-        self.shared.queued.fetch_sub(before - self.waiting.len(), Ordering::AcqRel);
+        for index in (0..self.waiting.len()).rev() {
+            if self.waiting[index].is_cancelled() {
+                let sequence = self.waiting.remove(index).expect("the index is within");
+                self.leave(sequence, EndReason::Closing);
+            }
+        }
     }
 
-    /// Moves requests from the queue to the running ones, in order, while there is room for all
-    /// that each may grow to.
+    /// Moves sequences from the queue to the running ones, in order of arrival, while there are
+    /// places, and blocks for what is known of each and a first share of its answer.
     fn admit(&mut self) {
-        let Limits { running_max, context_len, .. } = self.shared.limits;
-        while self.running.len() < running_max {
-            let Some(next) = self.waiting.front() else { return };
-            let positions = len_max(&next.request, context_len);
-            let Some(blocks) = self.blocks.take(positions.div_ceil(BLOCK_LEN)) else { return };
-            let submitted = self.waiting.pop_front().expect("it was just looked at");
-            self.shared.queued.fetch_sub(1, Ordering::AcqRel);
-            self.stats.accepted += 1;
-            self.running.push(Sequence::new(submitted, blocks, context_len));
+        while !self.starved && self.running.len() < self.shared.limits.running_max {
+            let waiting = self.waiting.iter().map(Sequence::waiting);
+            let next = scheduler::admit(waiting, self.blocks.free());
+            let Some((index, blocks)) = next else { return };
+            let mut sequence = self.waiting.remove(index).expect("the index is within");
+            if !std::mem::replace(&mut sequence.begun, true) {
+                self.shared.queued.fetch_sub(1, Ordering::AcqRel);
+                self.stats.accepted += 1;
+            }
+            grow(&mut self.blocks, &mut sequence, blocks);
+            let arrival = sequence.arrival;
+            let at = self.running.partition_point(|other| other.arrival < arrival);
+            self.running.insert(at, sequence);
         }
+    }
+
+    /// Shares of the next step. Where nobody could go on, sequences give up their blocks until
+    /// somebody can.
+    fn schedule(&mut self) -> Vec<Share> {
+        loop {
+            let candidates: Vec<Candidate> = self.running.iter().map(Sequence::candidate).collect();
+            let shares = scheduler::schedule(&candidates, self.chunk_len_max, self.blocks.free());
+            self.starved = shares.iter().any(|share| share.starved);
+            if !self.starved || shares.iter().any(|share| share.rows > 0) {
+                return shares;
+            }
+            let index = scheduler::victim(&candidates).expect("a starved sequence runs");
+            self.requeue(index);
+        }
+    }
+
+    /// Takes a running sequence's blocks; it waits, by its arrival, to be computed again.
+    fn requeue(&mut self, index: usize) {
+        let mut sequence = self.running.remove(index);
+        self.blocks.give(sequence.give_up());
+        self.stats.requeued += 1;
+        let at = self.waiting.partition_point(|other| other.arrival < sequence.arrival);
+        self.waiting.insert(at, sequence);
     }
 
     /// Computes one step; false when no sequence could go on.
     fn step(&mut self) -> bool {
-        let candidates: Vec<Candidate> = self.running.iter().map(Sequence::candidate).collect();
-        let scheduled = schedule(&candidates, self.chunk_len_max);
+        let shares = self.schedule();
+        for (sequence, share) in self.running.iter_mut().zip(&shares) {
+            grow(&mut self.blocks, sequence, share.blocks);
+        }
         let mut rows = Vec::new();
         let mut outputs = Vec::new();
         let mut tables = Vec::with_capacity(self.running.len());
-        for (index, (sequence, &count)) in self.running.iter().zip(&scheduled).enumerate() {
+        for (index, (sequence, share)) in self.running.iter().zip(&shares).enumerate() {
             tables.push(sequence.blocks.ids());
-            let (positions, tokens) = sequence.next_rows(count);
+            let (positions, tokens) = sequence.next_rows(share.rows);
             rows.extend(positions.zip(tokens).map(|(position, &token)| Row {
                 token,
                 position: position as u32,
                 sequence: index as u32,
             }));
-            if count > 0 && count == candidates[index].pending {
+            if share.rows > 0 && share.rows == sequence.candidate().pending {
                 outputs.push(rows.len() as u32 - 1);
             }
         }
@@ -211,19 +256,19 @@ impl Engine {
         self.stats.execute_ns += began.elapsed().as_nanos() as u64;
         self.stats.prompt_tokens += (rows.len() - outputs.len()) as u64;
         match result {
-            Ok(logits) => self.publish(&scheduled, &logits),
-            Err(error) => self.fail(&scheduled, &error.to_string()),
+            Ok(logits) => self.publish(&shares, &logits),
+            Err(error) => self.fail(&shares, &error.to_string()),
         }
         true
     }
 
     /// Draws and publishes a token for every sequence whose logits came.
-    fn publish(&mut self, scheduled: &[usize], logits: &Logits) {
+    fn publish(&mut self, shares: &[Share], logits: &Logits) {
         let mut next_row = 0;
         let mut ended = Vec::new();
-        for (index, &count) in scheduled.iter().enumerate() {
+        for (index, share) in shares.iter().enumerate() {
             let sequence = &mut self.running[index];
-            if count == 0 || !sequence.advance(count) {
+            if share.rows == 0 || !sequence.advance(share.rows) {
                 continue;
             }
             let row = logits.row(next_row);
@@ -241,10 +286,10 @@ impl Engine {
         }
     }
 
-    fn fail(&mut self, scheduled: &[usize], error: &str) {
+    fn fail(&mut self, shares: &[Share], error: &str) {
         tracing::error!(error, "a step failed; its sequences end");
-        for (index, &count) in scheduled.iter().enumerate().rev() {
-            if count > 0 {
+        for (index, share) in shares.iter().enumerate().rev() {
+            if share.rows > 0 {
                 self.end(index, EndReason::Failed(error.to_owned()));
             }
         }
@@ -252,16 +297,32 @@ impl Engine {
 
     fn end(&mut self, index: usize, reason: EndReason) {
         let sequence = self.running.remove(index);
+        self.leave(sequence, reason);
+    }
+
+    /// The end of a sequence that is in no list any more.
+    fn leave(&mut self, sequence: Sequence, reason: EndReason) {
+        match sequence.begun {
+            true => self.stats.ended += 1,
+            false => {
+                self.shared.queued.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
         self.blocks.give(sequence.end(reason));
-        self.stats.ended += 1;
         // Whoever reads the end finds the numbers that go with it.
         self.publish_stats();
     }
 
     fn publish_stats(&mut self) {
-        self.stats.running = self.running.len();
+        let given_up = self.waiting.iter().filter(|sequence| sequence.begun).count();
+        self.stats.running = self.running.len() + given_up;
         self.stats.blocks = self.blocks.len();
         self.stats.blocks_used = self.blocks.used();
         *self.shared.stats.lock().expect("no holder of this lock panics") = self.stats;
     }
+}
+
+/// Gives a sequence blocks that the scheduler found to be free.
+fn grow(pool: &mut BlockPool, sequence: &mut Sequence, blocks: usize) {
+    assert!(pool.grow(&mut sequence.blocks, blocks), "the scheduler gave away blocks in use");
 }

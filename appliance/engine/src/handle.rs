@@ -155,13 +155,16 @@ pub struct Limits {
 pub struct Stats {
     /// Requests that wait.
     pub queued: usize,
-    /// Sequences that run.
+    /// Sequences that began and have not ended.
     pub running: usize,
     /// Requests accepted since the start.
     pub accepted: u64,
     /// Requests ended since the start.
     pub ended: u64,
-    /// Prompt tokens computed since the start.
+    /// How often a sequence gave its KV blocks up and was computed again since the start.
+    pub requeued: u64,
+    /// Tokens computed without drawing from them since the start: prompts, and what was computed
+    /// again.
     pub prompt_tokens: u64,
     /// Tokens drawn since the start.
     pub output_tokens: u64,

@@ -1,7 +1,18 @@
-//! Which sequences run this step, and how many of their tokens. Pure.
+//! Who is admitted, which sequences run this step with how many tokens and blocks, and who gives
+//! its blocks back. Pure: numbers in, numbers out.
+//!
+//! A sequence begins with blocks for what it knows and a first share of its answer, and takes more
+//! as it grows, the older before the younger. Where none is left it waits with what it holds. When
+//! nobody can go on, one sequence gives its blocks back and is computed again later; the oldest
+//! that is ready is never that one, so that every sequence ends.
 //!
 //! Every sequence that decodes gets its row; what the chunk bound leaves goes to prompts in order
 //! of arrival, so that a long prompt delays the others' next token by one chunk at most.
+
+use compute::batch::BLOCK_LEN;
+
+/// Positions of an answer that a sequence gets blocks for when it begins.
+const FIRST_SHARE_LEN: usize = 4 * BLOCK_LEN;
 
 /// What the scheduler knows of a running sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,58 +21,77 @@ pub(crate) struct Candidate {
     pub pending: usize,
     /// Its reader keeps up.
     pub ready: bool,
+    /// Positions in its blocks that nothing was computed for yet.
+    pub room: usize,
 }
 
-/// Rows for each candidate: 0 leaves it out. `chunk_len_max` bounds the prompt tokens of a step.
-pub(crate) fn schedule(candidates: &[Candidate], chunk_len_max: usize) -> Vec<usize> {
-    let mut room = chunk_len_max;
-    let rows = |candidate: &Candidate| match candidate {
-        Candidate { ready: false, .. } => 0,
-        Candidate { pending: 1, .. } => 1,
-        Candidate { pending, .. } => {
-            let take = room.min(*pending);
-            room -= take;
-            take
+/// What the scheduler knows of a sequence that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    /// Tokens that are known.
+    pub len: usize,
+    /// Tokens that it may reach.
+    pub len_max: usize,
+    /// Its reader keeps up.
+    pub ready: bool,
+}
+
+/// What one sequence does in a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Tokens to compute; 0 leaves it out.
+    pub rows: usize,
+    /// Blocks that it takes for them.
+    pub blocks: usize,
+    /// It could go on but for blocks.
+    pub starved: bool,
+}
+
+/// Shares of a step, one for each candidate in order of arrival. `chunk_len_max` bounds the prompt
+/// tokens of a step, `blocks_free` the blocks that are taken.
+pub(crate) fn schedule(
+    candidates: &[Candidate],
+    chunk_len_max: usize,
+    blocks_free: usize,
+) -> Vec<Share> {
+    let mut chunk = chunk_len_max;
+    let mut free = blocks_free;
+    let share = |candidate: &Candidate| {
+        let Candidate { pending, ready, room } = *candidate;
+        let wanted = match pending {
+            _ if !ready => 0,
+            1 => 1,
+            _ => chunk.min(pending),
+        };
+        let rows = wanted.min(room + free * BLOCK_LEN);
+        let blocks = rows.saturating_sub(room).div_ceil(BLOCK_LEN);
+        free -= blocks;
+        if pending != 1 {
+            chunk -= rows;
         }
+        Share { rows, blocks, starved: rows < wanted }
     };
-    candidates.iter().map(rows).collect()
+    candidates.iter().map(share).collect()
+}
+
+/// Whom to admit next, in order of arrival, and with how many blocks. Readers that lag are passed
+/// over; whoever is ready and does not fit holds up those behind.
+pub(crate) fn admit(
+    waiting: impl Iterator<Item = Waiting>,
+    blocks_free: usize,
+) -> Option<(usize, usize)> {
+    let (index, next) = waiting.enumerate().find(|(_, waiting)| waiting.ready)?;
+    let share = (next.len + FIRST_SHARE_LEN).min(next.len_max).max(next.len);
+    let blocks = share.div_ceil(BLOCK_LEN);
+    (blocks <= blocks_free).then_some((index, blocks))
+}
+
+/// Who gives its blocks back when nobody can go on: the youngest whose reader lags, or else the
+/// youngest of all.
+pub(crate) fn victim(candidates: &[Candidate]) -> Option<usize> {
+    let lagging = candidates.iter().rposition(|candidate| !candidate.ready);
+    lagging.or(candidates.len().checked_sub(1))
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn check(candidates: &[(usize, bool)], chunk_len_max: usize, expected: &[usize]) {
-        let candidates: Vec<Candidate> =
-            candidates.iter().map(|&(pending, ready)| Candidate { pending, ready }).collect();
-        assert_eq!(schedule(&candidates, chunk_len_max), expected);
-    }
-
-    #[test]
-    fn decoding_goes_on_beside_prompts() {
-        check(&[(1, true), (100, true), (1, true)], 64, &[1, 64, 1]);
-        check(&[(40, true), (40, true), (40, true)], 64, &[40, 24, 0]);
-        check(&[(1, false), (40, false), (40, true)], 64, &[0, 0, 40]);
-    }
-
-    proptest! {
-        #[test]
-        fn whoever_is_ready_ends(pending in prop::collection::vec(1usize..500, 1..20)) {
-            let mut left = pending.clone();
-            for _ in 0..pending.iter().sum::<usize>() {
-                let candidates: Vec<Candidate> = left
-                    .iter()
-                    .map(|&pending| Candidate { pending, ready: pending > 0 })
-                    .collect();
-                let rows = schedule(&candidates, 64);
-                prop_assert!(rows.iter().zip(&left).all(|(rows, left)| rows <= left));
-                let prompts = rows.iter().zip(&left).filter(|(_, left)| **left > 1);
-                prop_assert!(prompts.map(|(rows, _)| rows).sum::<usize>() <= 64);
-                left.iter_mut().zip(&rows).for_each(|(left, rows)| *left -= rows);
-            }
-            prop_assert!(left.iter().all(|&left| left == 0));
-        }
-    }
-}
+mod tests;

@@ -1,19 +1,27 @@
-//! One accepted request's state, from admission to its one terminal event.
+//! One accepted request's state, from its arrival to its one terminal event.
+//!
+//! Its keys and values can be given up at any time: its tokens are enough to compute them again,
+//! and draws depend on seed and position alone.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
+use compute::batch::BLOCK_LEN;
 use tokio::sync::mpsc;
 
 use crate::blocks::BlockTable;
 use crate::handle::{EndReason, Event, Request, Submitted, Token};
-use crate::scheduler::Candidate;
+use crate::scheduler::{Candidate, Waiting};
 
 /// Room for a token and the end after it.
 const EVENTS_PER_STEP: usize = 2;
 
 pub(crate) struct Sequence {
     pub request: Request,
+    /// Its number in order of arrival.
+    pub arrival: u64,
+    /// It has run before.
+    pub begun: bool,
     pub blocks: BlockTable,
     /// Prompt and output.
     tokens: Vec<u32>,
@@ -27,26 +35,46 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    pub fn new(submitted: Submitted, blocks: BlockTable, context_len: usize) -> Sequence {
+    /// A request that waits; it owns no blocks yet.
+    pub fn new(submitted: Submitted, arrival: u64, context_len: usize) -> Sequence {
         let Submitted { request, events } = submitted;
-        let len_max = len_max(&request, context_len);
+        let len_max = request.prompt.len().saturating_add(request.tokens_max as usize);
         Sequence {
-            blocks,
+            arrival,
+            begun: false,
+            blocks: BlockTable::default(),
             tokens: request.prompt.to_vec(),
             computed: 0,
-            len_max,
+            len_max: len_max.min(context_len),
             drawn: HashMap::new(),
             events,
             request,
         }
     }
 
-    /// What the scheduler needs to know.
+    /// What the scheduler needs to know while it waits.
+    pub fn waiting(&self) -> Waiting {
+        Waiting { len: self.tokens.len(), len_max: self.len_max, ready: self.is_ready() }
+    }
+
+    /// What the scheduler needs to know while it runs.
     pub fn candidate(&self) -> Candidate {
         Candidate {
             pending: self.tokens.len() - self.computed,
-            ready: self.events.capacity() >= EVENTS_PER_STEP,
+            ready: self.is_ready(),
+            room: self.blocks.ids().len() * BLOCK_LEN - self.computed,
         }
+    }
+
+    /// The reader keeps up.
+    fn is_ready(&self) -> bool {
+        self.events.capacity() >= EVENTS_PER_STEP
+    }
+
+    /// Gives all blocks up; what they held must be computed again.
+    pub fn give_up(&mut self) -> BlockTable {
+        self.computed = 0;
+        std::mem::take(&mut self.blocks)
     }
 
     /// Nobody reads the events any more.
@@ -100,9 +128,4 @@ impl Sequence {
         let _ = self.events.try_send(Event::End(reason));
         self.blocks
     }
-}
-
-/// Tokens, prompt and output, that a request may reach.
-pub(crate) fn len_max(request: &Request, context_len: usize) -> usize {
-    request.prompt.len().saturating_add(request.tokens_max as usize).min(context_len)
 }

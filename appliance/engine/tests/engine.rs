@@ -140,6 +140,45 @@ fn more_blocks_than_there_are_wait_their_turn() {
     }
 }
 
+/// Sixteen blocks let two begin and only one end; they give way as they grow.
+#[test]
+fn sequences_that_outgrow_the_cache_give_way_and_end_as_if_alone() {
+    let prompts: Vec<Vec<u32>> = (0..4u32).map(|n| vec![n * 31 + 2; 100 + n as usize]).collect();
+    let roomy = engine(64);
+    let alone: Vec<_> =
+        prompts.iter().map(|p| drain(roomy.submit(request(p, 170)).unwrap())).collect();
+    let engine = engine(16);
+    let streams: Vec<_> = prompts.iter().map(|p| engine.submit(request(p, 170)).unwrap()).collect();
+    let readers: Vec<_> =
+        streams.into_iter().map(|stream| std::thread::spawn(|| drain(stream))).collect();
+    let mut most_running = 0;
+    wait_until("the end of all", || {
+        let stats = engine.stats();
+        most_running = most_running.max(stats.running);
+        assert!(stats.blocks_used <= stats.blocks, "{stats:?}");
+        stats.ended == prompts.len() as u64
+    });
+    let together: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+    assert_eq!(alone, together, "log-probabilities to the bit");
+    assert!(alone.iter().all(|(tokens, end)| tokens.len() == 170 && *end == EndReason::Length));
+    let stats = engine.stats();
+    assert!(stats.requeued > 0 && most_running > 1, "{stats:?}");
+    assert_eq!((stats.accepted, stats.ended, stats.blocks_used, stats.queued), (4, 4, 0, 0));
+}
+
+/// Nobody reads the first answer, which stops half-way and holds the blocks that it has; the
+/// others outgrow what is left, take these, and the first is computed again for its late reader.
+#[test]
+fn a_reader_that_lags_gives_its_blocks_to_those_that_read() {
+    let engine = engine(16);
+    let lagging = engine.submit(request(&[9; 200], 300)).unwrap();
+    wait_until("the pause", || engine.stats().output_tokens >= 60);
+    let (tokens, _) = drain(engine.submit(request(&[1, 2, 3], 400)).unwrap());
+    assert_eq!(tokens.len(), 400);
+    assert!(engine.stats().requeued > 0, "{:?}", engine.stats());
+    assert_eq!(drain(lagging).0.len(), 300);
+}
+
 #[test]
 fn closing_lets_accepted_requests_end() {
     let engine = engine(64);

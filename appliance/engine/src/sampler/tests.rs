@@ -3,7 +3,6 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::blocks::BlockPool;
 use crate::handle::{Choice, Request, Submitted};
 
 fn sequence(sampling: Sampling, logprobs: Option<u8>) -> Sequence {
@@ -15,8 +14,7 @@ fn sequence(sampling: Sampling, logprobs: Option<u8>) -> Sequence {
         logprobs,
     };
     let events = mpsc::channel(8).0;
-    let blocks = BlockPool::new(1).take(1).unwrap();
-    Sequence::new(Submitted { request, events }, blocks, 32)
+    Sequence::new(Submitted { request, events }, 0, 32)
 }
 
 /// How often each id is drawn over many seeds.

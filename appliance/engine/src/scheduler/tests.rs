@@ -1,0 +1,168 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::blocks::{BlockPool, BlockTable};
+
+/// `(pending, ready)` of sequences with room for all that is pending, and their rows.
+fn check(candidates: &[(usize, bool)], chunk_len_max: usize, expected: &[usize]) {
+    let candidates: Vec<Candidate> = candidates
+        .iter()
+        .map(|&(pending, ready)| Candidate { pending, ready, room: pending })
+        .collect();
+    let shares = schedule(&candidates, chunk_len_max, 0);
+    assert_eq!(shares.iter().map(|share| share.rows).collect::<Vec<_>>(), expected);
+    assert!(shares.iter().all(|share| share.blocks == 0 && !share.starved));
+}
+
+#[test]
+fn decoding_goes_on_beside_prompts() {
+    check(&[(1, true), (100, true), (1, true)], 64, &[1, 64, 1]);
+    check(&[(40, true), (40, true), (40, true)], 64, &[40, 24, 0]);
+    check(&[(1, false), (40, false), (40, true)], 64, &[0, 0, 40]);
+}
+
+#[test]
+fn the_oldest_takes_the_last_block() {
+    let full = Candidate { pending: 1, ready: true, room: 0 };
+    let roomy = Candidate { room: 1, ..full };
+    let lagging = Candidate { ready: false, ..full };
+    let shares = schedule(&[lagging, full, roomy, full], 64, 1);
+    let going = Share { rows: 1, blocks: 0, starved: false };
+    let starved = Share { rows: 0, blocks: 0, starved: true };
+    assert_eq!(shares, [Share::default(), Share { blocks: 1, ..going }, going, starved]);
+}
+
+#[test]
+fn whoever_is_ready_and_does_not_fit_holds_up_the_rest() {
+    let small = Waiting { len: 1, len_max: 2, ready: true };
+    let large = Waiting { len: 2 * BLOCK_LEN, len_max: usize::MAX, ready: true };
+    let lagging = Waiting { ready: false, ..large };
+    assert_eq!(admit([large, small].into_iter(), 5), None);
+    assert_eq!(admit([large, small].into_iter(), 6), Some((0, 6)));
+    assert_eq!(admit([lagging, small].into_iter(), 5), Some((1, 1)));
+    assert_eq!(admit([].into_iter(), 5), None);
+}
+
+#[test]
+fn readers_that_lag_give_up_their_blocks_first() {
+    let ready = Candidate { pending: 1, ready: true, room: 0 };
+    let lagging = Candidate { ready: false, ..ready };
+    assert_eq!(victim(&[lagging, lagging, ready]), Some(1));
+    assert_eq!(victim(&[ready, ready]), Some(1));
+    assert_eq!(victim(&[]), None);
+}
+
+/// A sequence without contents.
+#[derive(Debug, Default)]
+struct Length {
+    arrival: usize,
+    len: usize,
+    len_max: usize,
+    computed: usize,
+    blocks: BlockTable,
+}
+
+/// What the engine does between steps, over lengths alone.
+struct Lengths {
+    pool: BlockPool,
+    waiting: Vec<Length>,
+    running: Vec<Length>,
+    requeued: usize,
+}
+
+impl Lengths {
+    fn admit(&mut self, ready: &impl Fn(usize) -> bool) {
+        loop {
+            let view =
+                |w: &Length| Waiting { len: w.len, len_max: w.len_max, ready: ready(w.arrival) };
+            let next = admit(self.waiting.iter().map(view), self.pool.free());
+            let Some((index, blocks)) = next else { return };
+            let mut begun = self.waiting.remove(index);
+            assert!(self.pool.grow(&mut begun.blocks, blocks));
+            let at = self.running.partition_point(|other| other.arrival < begun.arrival);
+            self.running.insert(at, begun);
+        }
+    }
+
+    fn candidates(&self, ready: &impl Fn(usize) -> bool) -> Vec<Candidate> {
+        let candidate = |r: &Length| Candidate {
+            pending: r.len - r.computed,
+            ready: ready(r.arrival),
+            room: r.blocks.ids().len() * BLOCK_LEN - r.computed,
+        };
+        self.running.iter().map(candidate).collect()
+    }
+
+    /// One step; true where it computed anything, or nobody was ready to.
+    fn step(&mut self, starved: &mut bool, ready: impl Fn(usize) -> bool) -> bool {
+        if !*starved {
+            self.admit(&ready);
+        }
+        let shares = loop {
+            let candidates = self.candidates(&ready);
+            let shares = schedule(&candidates, 64, self.pool.free());
+            *starved = shares.iter().any(|share| share.starved);
+            if !*starved || shares.iter().any(|share| share.rows > 0) {
+                break shares;
+            }
+            let index = victim(&candidates).unwrap();
+            let oldest = candidates.iter().position(|candidate| candidate.ready);
+            assert_ne!(Some(index), oldest, "the oldest that is ready gave way");
+            let mut victim = self.running.remove(index);
+            self.pool.give(std::mem::take(&mut victim.blocks));
+            victim.computed = 0;
+            self.requeued += 1;
+            let at = self.waiting.partition_point(|other| other.arrival < victim.arrival);
+            self.waiting.insert(at, victim);
+        };
+        for (length, share) in self.running.iter_mut().zip(&shares) {
+            assert!(self.pool.grow(&mut length.blocks, share.blocks));
+            length.computed += share.rows;
+            assert!(length.computed <= length.blocks.ids().len() * BLOCK_LEN);
+            if share.rows > 0 && length.computed == length.len {
+                length.len += 1;
+            }
+        }
+        let (ended, running) = self.running.drain(..).partition(|r| r.len >= r.len_max);
+        self.running = running;
+        let ended: Vec<Length> = ended;
+        ended.into_iter().for_each(|length| self.pool.give(length.blocks));
+        shares.iter().any(|share| share.rows > 0)
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_sequence_ends(
+        sequences in prop::collection::vec((1usize..300, 1usize..300), 1..12),
+        blocks in 19usize..40,
+        lags in any::<u64>(),
+    ) {
+        let waiting = sequences.iter().enumerate().map(|(arrival, &(len, more))| Length {
+            arrival,
+            len,
+            len_max: len + more,
+            ..Length::default()
+        });
+        let mut lengths = Lengths {
+            pool: BlockPool::new(blocks),
+            waiting: waiting.collect(),
+            running: Vec::new(),
+            requeued: 0,
+        };
+        let mut starved = false;
+        let mut steps = 0usize;
+        while !(lengths.waiting.is_empty() && lengths.running.is_empty()) {
+            steps += 1;
+            prop_assert!(steps < 100_000, "{} requeued", lengths.requeued);
+            // Readers lag now and then, each by a pattern of its own.
+            let ready = |arrival: usize| {
+                steps % 7 == 0 || lags.rotate_left((arrival * 13 + steps / 50) as u32) & 1 == 0
+            };
+            let progressed = lengths.step(&mut starved, ready);
+            let nobody_ready = lengths.running.iter().all(|r| !ready(r.arrival));
+            prop_assert!(progressed || nobody_ready, "nobody went on");
+        }
+        prop_assert_eq!(lengths.pool.used(), 0);
+    }
+}
