@@ -69,7 +69,7 @@ pub(crate) async fn create_key(
     extract::State(state): extract::State<Shared>,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
-    let mut fields = Fields::of_body(body::read(&state, request.into_body()).await?)?;
+    let mut fields = Fields::of_body(body::receive(&state, request.into_body()).await?.json()?)?;
     let tenant = fields.required_text("tenant")?;
     let label = fields.text("label")?.unwrap_or_default();
     fields.finish(&[])?;

@@ -44,7 +44,10 @@ pub(crate) fn authorise(
         })?;
     match state.keys.verify(presented) {
         Ok(Some(principal)) => Ok(Caller { tenant: principal.tenant, key_id: principal.key_id }),
-        Ok(None) => Err(ApiError::unauthorized("Incorrect API key provided.")),
+        Ok(None) => Err(ApiError::unauthorized(
+            "Incorrect API key provided: this server has no such key, or it was revoked. On the \
+             server, 'redoubt keys list' shows the keys and 'redoubt keys create' makes one.",
+        )),
         Err(error) => {
             tracing::error!(%error, "keys cannot be checked");
             Err(ApiError::internal("Keys cannot be checked now."))

@@ -1,199 +1,115 @@
 //! `POST /v1/chat/completions`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract;
 use axum::http::Request;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
-use text::{ChatInput, Piece};
+use text::{ChatInput, ChatTemplate, Piece, Prompt, TextError};
 
 use crate::auth::authorise;
-use crate::body;
+use crate::body::{self, Received};
 use crate::chat_request::ChatRequest;
 use crate::error::ApiError;
-use crate::generate::{self, Format, Job, Output, Scored};
+use crate::generate::{self, Format, Job, Named, Output, Scored};
 use crate::id;
-use crate::observe::{Observation, Origin, Trace};
+use crate::observe::{Meter, Observation, Origin, Trace};
+use crate::parameters::Parameters;
 use crate::served::Served;
 use crate::sse::{Events, Frames};
-use crate::state::Shared;
+use crate::state::{Shared, State};
 use crate::usage::Usage;
+use crate::whole::Collected;
 
 const ROUTE: &str = "/v1/chat/completions";
 
 pub(crate) async fn create(
     extract::State(state): extract::State<Shared>,
+    extract::Extension(trace): extract::Extension<Trace>,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
     let (parts, body) = request.into_parts();
     let caller = authorise(&state, &parts.headers, &parts.extensions)?;
-    let trace = parts.extensions.get::<Trace>().cloned();
-    let trace = trace.unwrap_or_else(|| Trace::new(String::new()));
-    let origin = Origin { trace, caller, began };
-    let chat = ChatRequest::parse(body::read(&state, body).await?)?;
-    let served = state.registry.get(&chat.parameters.model)?;
-    let created = state.clock.unix_seconds();
-    let chat = Arc::new(chat);
-    let job = prepare(Arc::clone(&served), Arc::clone(&chat), created).await?;
-    let usage = Usage { prompt_tokens: job.prompt.len(), ..Usage::default() };
-    let outputs = generate::start(&state, vec![job], &chat.parameters, began)?;
-    let shape = Shape::new(&served, created, chat.parameters.choices as usize, chat.logprobs)?;
-    let observation = Observation::new(&state, origin, ROUTE, &served.name);
-    let mut events = Events {
+    let received = body::receive(&state, body).await?;
+    let work = {
+        let state = Arc::clone(&state);
+        move || prepare(&state, &received)
+    };
+    let (job, parameters) = state.preparing.run(work).await??;
+    let open = parameters.choices as usize;
+    let served = Arc::clone(&job.served);
+    let frames = Shape::new(&served, state.clock.unix_seconds(), open, job.logprobs)?;
+    let meter = Arc::new(Meter::new(&state, began, job.prompt.len()));
+    let outputs = generate::start(&meter, vec![job], &parameters)?;
+    let origin = Origin { trace, caller, route: ROUTE };
+    let events = Events {
         outputs,
-        frames: shape,
-        options: crate::parameters::StreamOptions {
-            include_usage: false,
-            include_obfuscation: false,
-        },
-        usage,
-        open: chat.parameters.choices as usize,
+        frames,
+        options: parameters.stream,
+        open,
         keep_alive: state.limits.keep_alive,
-        observation,
+        observation: Observation::new(origin, meter, &served.name),
     };
-    match chat.parameters.stream {
-        Some(options) => {
-            events.options = options;
-            Ok(events.into_response())
-        }
-        None => whole(events).await,
-    }
+    events.respond().await
 }
 
-/// Renders and tokenizes off the async threads: both take time that grows with the prompt.
-async fn prepare(
-    served: Arc<Served>,
-    chat: Arc<ChatRequest>,
+/// Body to tokens: takes time and memory that grow with the body.
+fn prepare(state: &State, received: &Received) -> Result<(Job, Parameters), ApiError> {
+    let chat = ChatRequest::parse(received.json()?)?;
+    let served = state.registry.get(&chat.parameters.model)?;
+    let broken = |error: TextError| ApiError::param("messages", format!("{error}."));
+    let prompt = render(template(&served, &chat)?, &chat, state.clock.unix_seconds());
+    let prompt = prompt.map_err(broken)?;
+    served.check_bytes("messages", prompt.bytes())?;
+    let tokens = served.tokenizer.encode_prompt(&prompt).map_err(broken)?;
+    let context_len = served.engine.limits().context_len;
+    if tokens.len() >= context_len {
+        return Err(ApiError::context_length("messages", tokens.len(), context_len));
+    }
+    let format =
+        Format::Message { tools: !chat.tools.is_empty(), thinking_open: prompt.thinking_open() };
+    let job = Job {
+        prompt: Arc::from(tokens),
+        tokens_max: chat.tokens_max.unwrap_or(u32::MAX),
+        logprobs: chat.logprobs,
+        format,
+        served,
+    };
+    Ok((job, chat.parameters))
+}
+
+/// The model's template, if it knows all that the request asks of it.
+fn template<'a>(served: &'a Served, chat: &ChatRequest) -> Result<&'a ChatTemplate, ApiError> {
+    let Some(template) = &served.template else {
+        let message = "This model has no chat template; use /v1/completions.";
+        return Err(ApiError::param("model", message));
+    };
+    if !chat.tools.is_empty() && !template.takes_tools() {
+        let message = "This model's chat template does not know tools; leave them out.";
+        return Err(ApiError::unsupported("tools", message));
+    }
+    if chat.enable_thinking.is_some() && !template.takes_thinking() {
+        let message = "This model's chat template has no thinking to switch; leave it out.";
+        return Err(ApiError::unsupported("enable_thinking", message));
+    }
+    Ok(template)
+}
+
+fn render(
+    template: &ChatTemplate,
+    chat: &ChatRequest,
     unix_seconds: u64,
-) -> Result<Job, ApiError> {
-    let work = move || {
-        let Some(template) = &served.template else {
-            let message = "This model has no chat template; use /v1/completions.";
-            return Err(ApiError::param("model", message));
-        };
-        if !chat.tools.is_empty() && !template.takes_tools() {
-            let message = "This model's chat template does not know tools; leave them out.";
-            return Err(ApiError::unsupported("tools", message));
-        }
-        if chat.enable_thinking.is_some() && !template.takes_thinking() {
-            let message = "This model's chat template has no thinking to switch; leave it out.";
-            return Err(ApiError::unsupported("enable_thinking", message));
-        }
-        let input = ChatInput {
-            messages: &chat.messages,
-            tools: (!chat.tools.is_empty()).then_some(chat.tools.as_slice()),
-            enable_thinking: chat.enable_thinking,
-            unix_seconds,
-        };
-        let broken = |error: text::TextError| ApiError::param("messages", format!("{error}."));
-        let prompt = template.render(&input).map_err(broken)?;
-        let tokens = served.tokenizer.encode_prompt(&prompt).map_err(broken)?;
-        let context_len = served.engine.limits().context_len;
-        if tokens.len() >= context_len {
-            return Err(ApiError::context_length("messages", tokens.len(), context_len));
-        }
-        let format = Format::Message {
-            tools: !chat.tools.is_empty(),
-            thinking_open: prompt.thinking_open(),
-        };
-        Ok(Job {
-            prompt: Arc::from(tokens),
-            tokens_max: chat.tokens_max.unwrap_or(u32::MAX),
-            logprobs: chat.logprobs,
-            format,
-            served: Arc::clone(&served),
-        })
-    };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| ApiError::internal("Preparing the prompt failed."))?
-}
-
-/// Collects the whole answer.
-async fn whole(mut events: Events<Shape>) -> Result<Response, ApiError> {
-    let mut choices: BTreeMap<u32, Collected> = BTreeMap::new();
-    while let Some((choice, output)) = events.outputs.recv().await {
-        let collected = choices.entry(choice).or_default();
-        match output {
-            Output::Pieces(pieces, scores) => collected.add(pieces, scores),
-            Output::End(end) => {
-                events.usage.add(&end);
-                match end.reason {
-                    Ok(reason) => collected.finish_reason = Some(reason),
-                    Err(error) => {
-                        events.observation.failed(&error);
-                        return Err(error);
-                    }
-                }
-            }
-        }
-    }
-    let shape = &events.frames;
-    if choices.len() < events.open || choices.values().any(|c| c.finish_reason.is_none()) {
-        return Err(ApiError::internal("The engine ended before the answer did."));
-    }
-    let choices: Result<Vec<Value>, ApiError> =
-        choices.into_iter().map(|(index, collected)| collected.body(index, shape)).collect();
-    let body = json!({
-        "id": shape.id,
-        "object": "chat.completion",
-        "created": shape.created,
-        "model": shape.model,
-        "system_fingerprint": shape.fingerprint,
-        "choices": choices?,
-        "usage": events.usage.body(),
-    });
-    events.observation.completed(&events.usage);
-    Ok(axum::Json(body).into_response())
-}
-
-/// One choice of a whole answer.
-#[derive(Default)]
-struct Collected {
-    content: String,
-    reasoning: String,
-    calls: Vec<(String, String)>,
-    scores: Vec<Scored>,
-    finish_reason: Option<&'static str>,
-}
-
-impl Collected {
-    fn add(&mut self, pieces: Vec<Piece>, scores: Vec<Scored>) {
-        self.scores.extend(scores);
-        for piece in pieces {
-            match piece {
-                Piece::Content(text) => self.content.push_str(&text),
-                Piece::Reasoning(text) => self.reasoning.push_str(&text),
-                Piece::ToolCall { name, arguments } => self.calls.push((name, arguments)),
-            }
-        }
-    }
-
-    fn body(self, index: u32, shape: &Shape) -> Result<Value, ApiError> {
-        let mut message = json!({"role": "assistant", "content": self.content, "refusal": null});
-        if !self.calls.is_empty() {
-            if self.content.is_empty() {
-                message["content"] = Value::Null;
-            }
-            let call = |(name, arguments): &(String, String)| tool_call(name, arguments);
-            let calls: Result<Vec<Value>, ApiError> = self.calls.iter().map(call).collect();
-            message["tool_calls"] = Value::Array(calls?);
-        }
-        if !self.reasoning.is_empty() {
-            message["reasoning_content"] = json!(self.reasoning);
-        }
-        Ok(json!({
-            "index": index,
-            "message": message,
-            "logprobs": shape.logprobs(&self.scores),
-            "finish_reason": self.finish_reason,
-        }))
-    }
+) -> Result<Prompt, TextError> {
+    template.render(&ChatInput {
+        messages: &chat.messages,
+        tools: (!chat.tools.is_empty()).then_some(chat.tools.as_slice()),
+        enable_thinking: chat.enable_thinking,
+        unix_seconds,
+    })
 }
 
 fn tool_call(name: &str, arguments: &str) -> Result<Value, ApiError> {
@@ -256,18 +172,41 @@ impl Shape {
         if !self.scored {
             return Value::Null;
         }
-        let one = |bytes: &[u8], logprob: f32| {
-            let token = String::from_utf8_lossy(bytes);
-            json!({"token": token, "bytes": bytes, "logprob": logprob})
+        let one = |token: &Named, logprob: f32| {
+            // As OpenAI has it: null where a token has no bytes.
+            let bytes = Some(&token.bytes).filter(|bytes| !bytes.is_empty());
+            json!({"token": token.text, "bytes": bytes, "logprob": logprob})
         };
         let token = |scored: &Scored| {
-            let mut token = one(&scored.bytes, scored.logprob);
-            let top: Vec<Value> = scored.top.iter().map(|(bytes, lp)| one(bytes, *lp)).collect();
+            let mut token = one(&scored.token, scored.logprob);
+            let top: Vec<Value> = scored.top.iter().map(|(token, lp)| one(token, *lp)).collect();
             token["top_logprobs"] = Value::Array(top);
             token
         };
         let content: Vec<Value> = scores.iter().map(token).collect();
         json!({"content": content, "refusal": null})
+    }
+
+    fn choice(&self, index: usize, collected: &Collected) -> Result<Value, ApiError> {
+        let Collected { content, reasoning, calls, scores, finish_reason } = collected;
+        let mut message = json!({"role": "assistant", "content": content, "refusal": null});
+        if !calls.is_empty() {
+            if content.is_empty() {
+                message["content"] = Value::Null;
+            }
+            let call = |(name, arguments): &(String, String)| tool_call(name, arguments);
+            let calls: Result<Vec<Value>, ApiError> = calls.iter().map(call).collect();
+            message["tool_calls"] = Value::Array(calls?);
+        }
+        if !reasoning.is_empty() {
+            message["reasoning_content"] = json!(reasoning);
+        }
+        Ok(json!({
+            "index": index,
+            "message": message,
+            "logprobs": self.logprobs(scores),
+            "finish_reason": finish_reason,
+        }))
     }
 
     fn piece(&mut self, choice: u32, piece: &Piece) -> Value {
@@ -313,7 +252,7 @@ impl Frames for Shape {
                 pieces.iter().map(frame).collect()
             }
             Output::End(end) => match &end.reason {
-                Ok(reason) => vec![self.delta(choice, json!({}), &[], json!(reason))],
+                Ok(reason) => vec![self.delta(choice, json!({}), &end.scores, json!(reason))],
                 Err(_) => Vec::new(),
             },
         }
@@ -323,6 +262,20 @@ impl Frames for Shape {
         let mut chunk = self.chunk(json!([]));
         chunk["usage"] = usage.body();
         chunk
+    }
+
+    fn whole(&mut self, choices: Vec<Collected>, usage: &Usage) -> Result<Value, ApiError> {
+        let choices: Result<Vec<Value>, ApiError> =
+            choices.iter().enumerate().map(|(index, c)| self.choice(index, c)).collect();
+        Ok(json!({
+            "id": self.id,
+            "object": "chat.completion",
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+            "choices": choices?,
+            "usage": usage.body(),
+        }))
     }
 }
 
@@ -362,9 +315,10 @@ mod tests {
     #[test]
     fn a_whole_answer_keeps_thinking_content_and_calls_apart() {
         let mut collected = Collected { finish_reason: Some("tool_calls"), ..Collected::default() };
-        collected.add(vec![Piece::Reasoning("so".to_owned()), call("f")], Vec::new());
-        collected.add(vec![call("g")], Vec::new());
-        let body = collected.body(1, &shape()).unwrap();
+        let mut add = |pieces| collected.add(Output::Pieces(pieces, Vec::new())).unwrap();
+        add(vec![Piece::Reasoning("so".to_owned()), call("f")]);
+        add(vec![call("g")]);
+        let body = shape().choice(1, &collected).unwrap();
         assert_eq!((&body["index"], &body["finish_reason"]), (&json!(1), &json!("tool_calls")));
         assert_eq!(body["message"]["content"], Value::Null);
         assert_eq!(body["message"]["reasoning_content"], "so");

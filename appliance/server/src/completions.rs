@@ -1,140 +1,108 @@
 //! `POST /v1/completions`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract;
 use axum::http::Request;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Map, Value, json};
 use text::Piece;
 
 use crate::auth::authorise;
-use crate::body;
+use crate::body::{self, Received};
 use crate::completions_request::{CompletionRequest, Prompt};
 use crate::error::ApiError;
-use crate::generate::{self, Format, Job, Output, Scored};
+use crate::generate::{self, Format, Job, Named, Output, Scored};
 use crate::id;
-use crate::observe::{Observation, Origin, Trace};
-use crate::parameters::StreamOptions;
+use crate::observe::{Meter, Observation, Origin, Trace};
+use crate::parameters::Parameters;
 use crate::served::Served;
 use crate::sse::{Events, Frames};
-use crate::state::Shared;
+use crate::state::{Shared, State};
 use crate::usage::Usage;
+use crate::whole::Collected;
 
 const ROUTE: &str = "/v1/completions";
 
 pub(crate) async fn create(
     extract::State(state): extract::State<Shared>,
+    extract::Extension(trace): extract::Extension<Trace>,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
     let (parts, body) = request.into_parts();
     let caller = authorise(&state, &parts.headers, &parts.extensions)?;
-    let trace = parts.extensions.get::<Trace>().cloned();
-    let trace = trace.unwrap_or_else(|| Trace::new(String::new()));
-    let origin = Origin { trace, caller, began };
-    let completion = CompletionRequest::parse(body::read(&state, body).await?)?;
-    let parameters = completion.parameters.clone();
-    let served = state.registry.get(&parameters.model)?;
-    let logprobs = completion.logprobs;
-    let jobs = prepare(Arc::clone(&served), completion).await?;
+    let received = body::receive(&state, body).await?;
+    let work = {
+        let state = Arc::clone(&state);
+        move || prepare(&state, &received)
+    };
+    let Prepared { served, jobs, parameters } = state.preparing.run(work).await??;
     let open = jobs.len() * parameters.choices as usize;
-    let prompt_tokens = jobs.iter().map(|job| job.prompt.len()).sum();
     let frames = Shape {
         id: id::random("cmpl-")?,
         created: state.clock.unix_seconds(),
         model: served.name.clone(),
         fingerprint: served.fingerprint.clone(),
-        scored: logprobs.is_some(),
+        scored: jobs.iter().any(|job| job.logprobs.is_some()),
         offsets: vec![0; open],
     };
-    let quiet = StreamOptions { include_usage: false, include_obfuscation: false };
+    let prompt_tokens = jobs.iter().map(|job| job.prompt.len()).sum();
+    let meter = Arc::new(Meter::new(&state, began, prompt_tokens));
+    let outputs = generate::start(&meter, jobs, &parameters)?;
+    let origin = Origin { trace, caller, route: ROUTE };
     let events = Events {
-        outputs: generate::start(&state, jobs, &parameters, began)?,
+        outputs,
         frames,
-        options: parameters.stream.unwrap_or(quiet),
-        usage: Usage { prompt_tokens, ..Usage::default() },
+        options: parameters.stream,
         open,
         keep_alive: state.limits.keep_alive,
-        observation: Observation::new(&state, origin, ROUTE, &served.name),
+        observation: Observation::new(origin, meter, &served.name),
     };
-    match parameters.stream {
-        Some(_) => Ok(events.into_response()),
-        None => whole(events).await,
-    }
+    events.respond().await
 }
 
-/// Tokenizes off the async threads.
-async fn prepare(served: Arc<Served>, completion: CompletionRequest) -> Result<Vec<Job>, ApiError> {
-    let work = move || {
-        let job = |prompt: &Prompt| {
-            let tokens = match prompt {
-                Prompt::Tokens(tokens) => tokens.clone(),
-                Prompt::Text(text) => served
-                    .tokenizer
-                    .encode_text(text)
-                    .map_err(|error| ApiError::param("prompt", format!("{error}.")))?,
-            };
-            Ok(Job {
-                served: Arc::clone(&served),
-                prompt: Arc::from(tokens),
-                tokens_max: completion.tokens_max,
-                logprobs: completion.logprobs,
-                format: Format::Text,
-            })
-        };
-        completion.prompts.iter().map(job).collect()
-    };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| ApiError::internal("Preparing the prompt failed."))?
+/// A request whose prompts are tokens.
+struct Prepared {
+    served: Arc<Served>,
+    jobs: Vec<Job>,
+    parameters: Parameters,
 }
 
-/// Collects the whole answer.
-async fn whole(mut events: Events<Shape>) -> Result<Response, ApiError> {
-    let mut choices: BTreeMap<u32, Collected> = BTreeMap::new();
-    while let Some((choice, output)) = events.outputs.recv().await {
-        let collected = choices.entry(choice).or_default();
-        match output {
-            Output::Pieces(pieces, scores) => {
-                collected.text.extend(pieces.iter().filter_map(content));
-                collected.scores.extend(scores);
-            }
-            Output::End(end) => {
-                events.usage.add(&end);
-                match end.reason {
-                    Ok(reason) => collected.finish_reason = Some(reason),
-                    Err(error) => {
-                        events.observation.failed(&error);
-                        return Err(error);
-                    }
-                }
-            }
+/// Body to tokens: takes time and memory that grow with the body.
+fn prepare(state: &State, received: &Received) -> Result<Prepared, ApiError> {
+    let completion = CompletionRequest::parse(received.json()?)?;
+    let served = state.registry.get(&completion.parameters.model)?;
+    let job = |prompt: Prompt| {
+        Ok(Job {
+            prompt: Arc::from(tokens(&served, prompt)?),
+            served: Arc::clone(&served),
+            tokens_max: completion.tokens_max,
+            logprobs: completion.logprobs,
+            format: Format::Text,
+        })
+    };
+    let jobs: Result<Vec<Job>, ApiError> = completion.prompts.into_iter().map(job).collect();
+    Ok(Prepared { jobs: jobs?, parameters: completion.parameters, served })
+}
+
+/// A prompt's tokens; one that is too long ends the work on those after it.
+fn tokens(served: &Served, prompt: Prompt) -> Result<Vec<u32>, ApiError> {
+    let tokens = match prompt {
+        Prompt::Tokens(tokens) => tokens,
+        Prompt::Text(text) => {
+            served.check_bytes("prompt", text.len())?;
+            let broken = |error| ApiError::param("prompt", format!("{error}."));
+            served.tokenizer.encode_text(&text).map_err(broken)?
         }
+    };
+    let context_len = served.engine.limits().context_len;
+    match tokens.len() >= context_len {
+        true => Err(ApiError::context_length("prompt", tokens.len(), context_len)),
+        false => Ok(tokens),
     }
-    if choices.len() < events.open || choices.values().any(|c| c.finish_reason.is_none()) {
-        return Err(ApiError::internal("The engine ended before the answer did."));
-    }
-    let shape = &mut events.frames;
-    let choices: Vec<Value> = choices
-        .into_iter()
-        .map(|(index, c)| shape.choice(index, &c.text, &c.scores, json!(c.finish_reason)))
-        .collect();
-    let mut body = shape.body(Value::Array(choices));
-    body["usage"] = events.usage.body();
-    events.observation.completed(&events.usage);
-    Ok(axum::Json(body).into_response())
-}
-
-/// One choice of a whole answer.
-#[derive(Default)]
-struct Collected {
-    text: String,
-    scores: Vec<Scored>,
-    finish_reason: Option<&'static str>,
 }
 
 fn content(piece: &Piece) -> Option<&str> {
@@ -177,23 +145,38 @@ impl Shape {
         if !self.scored {
             return Value::Null;
         }
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let offset = &mut self.offsets[choice as usize];
         let mut offsets = Vec::new();
         for scored in scores {
             offsets.push(*offset);
-            *offset += text(&scored.bytes).chars().count();
+            *offset += String::from_utf8_lossy(&scored.token.bytes).chars().count();
         }
         let top = |scored: &Scored| {
-            let entry = |(bytes, logprob): &(Vec<u8>, f32)| (text(bytes), json!(logprob));
-            Value::Object(scored.top.iter().map(entry).collect::<Map<_, _>>())
+            let mut map = Map::new();
+            // Two tokens may be spelled alike; the likelier one, which comes first, stays.
+            for (token, logprob) in &scored.top {
+                map.entry(name(token)).or_insert_with(|| json!(logprob));
+            }
+            Value::Object(map)
         };
         json!({
-            "tokens": scores.iter().map(|scored| text(&scored.bytes)).collect::<Vec<_>>(),
+            "tokens": scores.iter().map(|scored| name(&scored.token)).collect::<Vec<_>>(),
             "token_logprobs": scores.iter().map(|scored| scored.logprob).collect::<Vec<_>>(),
             "top_logprobs": scores.iter().map(top).collect::<Vec<_>>(),
             "text_offset": offsets,
         })
+    }
+}
+
+/// A token's name, which is all that tells it from others here: its text, or, as OpenAI has it
+/// for part of a character, its bytes.
+fn name(token: &Named) -> String {
+    match std::str::from_utf8(&token.bytes) {
+        Ok(_) => token.text.clone(),
+        Err(_) => {
+            let hex = token.bytes.iter().map(|byte| format!("\\x{byte:02x}"));
+            format!("bytes:{}", hex.collect::<String>())
+        }
     }
 }
 
@@ -209,7 +192,7 @@ impl Frames for Shape {
                 self.choice(choice, &text, scores, Value::Null)
             }
             Output::End(end) => match &end.reason {
-                Ok(reason) => self.choice(choice, "", &[], json!(reason)),
+                Ok(reason) => self.choice(choice, "", &end.scores, json!(reason)),
                 Err(_) => return Vec::new(),
             },
         };
@@ -220,5 +203,52 @@ impl Frames for Shape {
         let mut chunk = self.body(json!([]));
         chunk["usage"] = usage.body();
         chunk
+    }
+
+    fn whole(&mut self, choices: Vec<Collected>, usage: &Usage) -> Result<Value, ApiError> {
+        let choices: Vec<Value> = choices
+            .iter()
+            .enumerate()
+            .map(|(i, c)| self.choice(i as u32, &c.content, &c.scores, json!(c.finish_reason)))
+            .collect();
+        let mut body = self.body(Value::Array(choices));
+        body["usage"] = usage.body();
+        Ok(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(text: &str, bytes: &[u8]) -> Named {
+        Named { text: text.to_owned(), bytes: bytes.to_vec() }
+    }
+
+    #[test]
+    fn alternatives_do_not_overwrite_each_other() {
+        let mut shape = Shape {
+            id: String::new(),
+            created: 0,
+            model: String::new(),
+            fingerprint: String::new(),
+            scored: true,
+            offsets: vec![0],
+        };
+        let top = [
+            named("<|a|>", b""),
+            named("<|b|>", b""),
+            named("\u{fffd}", b"\xe3"),
+            named("\u{fffd}", b"\xe4"),
+            named("x", b"x"),
+            named("x", b"x"),
+        ];
+        let top: Vec<(Named, f32)> = (1..).zip(top).map(|(n, name)| (name, -n as f32)).collect();
+        let scored = Scored { token: top[0].0.clone(), logprob: -1.0, top };
+        let logprobs = shape.logprobs(0, &[scored]);
+        let expected = json!({"<|a|>": -1.0, "<|b|>": -2.0, "bytes:\\xe3": -3.0,
+                              "bytes:\\xe4": -4.0, "x": -5.0});
+        assert_eq!(logprobs["top_logprobs"][0], expected);
+        assert_eq!(logprobs["tokens"], json!(["<|a|>"]));
     }
 }

@@ -24,6 +24,11 @@ pub struct ApiError {
 }
 
 const INVALID: &str = "invalid_request_error";
+/// The `code` of what is ended because the server goes down.
+const CLOSING: &str = "server_closing";
+/// All that is served over the network, for whoever asks for something else.
+const ENDPOINTS: &str = "POST /v1/chat/completions, POST /v1/completions, GET /v1/models, \
+                         GET /v1/models/{id}, GET /health/live, GET /health/ready, GET /metrics";
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> ApiError {
@@ -64,6 +69,16 @@ impl ApiError {
         ApiError { code, param: Some(param.to_owned()), ..ApiError::invalid(message) }
     }
 
+    /// The prompt, given as `param`, has more bytes than any tokens that fit the context.
+    pub fn context_bytes(param: &str, bytes: usize, context_len: usize) -> ApiError {
+        let message = format!(
+            "This model's context holds {context_len} tokens, which is less than the {bytes} \
+             bytes of the prompt can be. Shorten '{param}'."
+        );
+        let code = Some("context_length_exceeded");
+        ApiError { code, param: Some(param.to_owned()), ..ApiError::invalid(message) }
+    }
+
     /// No key, or none that is valid.
     pub fn unauthorized(message: &str) -> ApiError {
         let status = StatusCode::UNAUTHORIZED;
@@ -87,33 +102,63 @@ impl ApiError {
         ApiError { code, param: Some("model".to_owned()), ..ApiError::not_found(message) }
     }
 
+    /// Nothing at this path.
+    pub fn no_such_path() -> ApiError {
+        let message = format!(
+            "Nothing is at this path. The API begins at /v1, so a client's base URL ends in it. \
+             There are: {ENDPOINTS}."
+        );
+        ApiError::not_found(message)
+    }
+
     /// The path knows other methods.
     pub fn method_not_allowed() -> ApiError {
-        let message = "Not allowed to use this method on this path.";
+        let message = format!("This path does not know this method. There are: {ENDPOINTS}.");
         ApiError::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, message)
     }
 
     /// The body is larger than allowed.
     pub fn too_large(bytes_max: usize) -> ApiError {
-        let message = format!("The request body is larger than {bytes_max} bytes.");
+        let message = format!(
+            "The request body is larger than {bytes_max} bytes. Shorten it, or have the operator \
+             raise 'body_bytes_max' in the server's configuration."
+        );
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, message)
     }
 
     /// The body came too slowly.
     pub fn timed_out() -> ApiError {
-        let message = "The request body did not arrive in time.";
+        let message = "The request body did not arrive in time. Send it again, all at once.";
         ApiError::new(StatusCode::REQUEST_TIMEOUT, INVALID, message)
     }
 
     /// As many requests wait as may.
     pub fn queue_full() -> ApiError {
         let message = "All places in the queue are taken. Try again shortly.";
+        ApiError { code: Some("queue_full"), ..ApiError::rate_limited(message) }
+    }
+
+    /// More comes in than can be read and prepared.
+    pub fn busy() -> ApiError {
+        let message = "More and longer requests arrive than can be prepared. Try again shortly.";
+        ApiError { code: Some("server_busy"), ..ApiError::rate_limited(message) }
+    }
+
+    fn rate_limited(message: &str) -> ApiError {
         let status = StatusCode::TOO_MANY_REQUESTS;
-        ApiError {
-            code: Some("queue_full"),
-            retry_after_s: Some(1),
-            ..ApiError::new(status, "rate_limit_error", message)
-        }
+        let retry_after_s = Some(1);
+        ApiError { retry_after_s, ..ApiError::new(status, "rate_limit_error", message) }
+    }
+
+    /// The server goes down before the answer has ended.
+    pub fn closing() -> ApiError {
+        let message = "The server is going down.";
+        ApiError { code: Some(CLOSING), ..ApiError::unavailable(message) }
+    }
+
+    /// It is the server's end that ended the request.
+    pub fn is_closing(&self) -> bool {
+        self.code == Some(CLOSING)
     }
 
     /// Not now: loading, draining.

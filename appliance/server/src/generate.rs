@@ -4,16 +4,15 @@
 //! end cancels every choice within one engine step.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use engine::{Choice, EndReason, Event, Refused, Request, Token, TokenStream};
 use text::{AnswerParser, Decoder, Piece, StopStrings};
 use tokio::sync::mpsc;
 
 use crate::error::ApiError;
+use crate::observe::Meter;
 use crate::parameters::Parameters;
 use crate::served::Served;
-use crate::state::Shared;
 
 /// Outputs that may wait for the connection.
 const OUTPUTS_LEN: usize = 16;
@@ -41,12 +40,21 @@ pub(crate) enum Format {
     },
 }
 
-/// A token with its log-probabilities, decoded.
+/// A token as log-probabilities name it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Named {
+    /// Control tokens by their spelling.
+    pub text: String,
+    /// What it prints: nothing for a control token.
+    pub bytes: Vec<u8>,
+}
+
+/// A token with its log-probabilities.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Scored {
-    pub bytes: Vec<u8>,
+    pub token: Named,
     pub logprob: f32,
-    pub top: Vec<(Vec<u8>, f32)>,
+    pub top: Vec<(Named, f32)>,
 }
 
 /// What a choice yields: pieces, then one end.
@@ -61,10 +69,8 @@ pub(crate) enum Output {
 pub(crate) struct End {
     /// OpenAI's `finish_reason`, or why there is none.
     pub reason: Result<&'static str, ApiError>,
-    /// Tokens that were drawn.
-    pub tokens: usize,
-    /// Of these, tokens of thinking blocks.
-    pub reasoning_tokens: usize,
+    /// Scores of last tokens that printed nothing.
+    pub scores: Vec<Scored>,
 }
 
 /// Outputs of all choices as they come, each with the number of its choice.
@@ -75,10 +81,9 @@ pub(crate) type Outputs = mpsc::Receiver<(u32, Output)>;
 /// # Errors
 /// The engine's refusal; nothing runs then.
 pub(crate) fn start(
-    state: &Shared,
+    meter: &Arc<Meter>,
     jobs: Vec<Job>,
     parameters: &Parameters,
-    began: Instant,
 ) -> Result<Outputs, ApiError> {
     for job in &jobs {
         check(job, jobs.len() * parameters.choices as usize, parameters)?;
@@ -103,10 +108,9 @@ pub(crate) fn start(
     let (sender, outputs) = mpsc::channel(OUTPUTS_LEN);
     for (index, (job, stream)) in submitted.into_iter().enumerate() {
         let pump = Pump {
-            state: Arc::clone(state),
+            meter: Arc::clone(meter),
             index: index as u32,
             sender: sender.clone(),
-            began,
             stops: parameters.stops.clone(),
         };
         tokio::spawn(pump.run(job, stream));
@@ -146,24 +150,28 @@ fn refused(refused: Refused) -> ApiError {
         Refused::PromptTooLong { prompt_len, context_len } => {
             ApiError::context_length("prompt", prompt_len, context_len)
         }
-        Refused::Closing => ApiError::unavailable("The server is going down."),
+        Refused::Closing => ApiError::closing(),
         Refused::EmptyPrompt | Refused::NoTokens | Refused::UnknownToken { .. } => {
             ApiError::param("prompt", format!("{refused}."))
         }
     }
 }
 
+/// The error of a choice that has no end: the task that pumped it is gone.
+pub(crate) fn lost() -> ApiError {
+    ApiError::internal("The answer was lost before its end. Try again.")
+}
+
 struct Pump {
-    state: Shared,
+    meter: Arc<Meter>,
     index: u32,
     sender: mpsc::Sender<(u32, Output)>,
-    began: Instant,
     stops: Vec<String>,
 }
 
 impl Pump {
     async fn run(self, job: Arc<Job>, mut stream: TokenStream) {
-        let mut answer = Answer::new(&job, &self.stops);
+        let mut answer = Answer::new(&job, &self.meter, &self.stops);
         let mut last = None;
         loop {
             let event = tokio::select! {
@@ -172,7 +180,7 @@ impl Pump {
             };
             let output = match event {
                 Some(Event::Token(token)) => {
-                    self.time(&mut last);
+                    self.meter.time_token(&mut last);
                     answer.push(&token)
                 }
                 Some(Event::End(reason)) => answer.end(reason),
@@ -186,71 +194,62 @@ impl Pump {
             }
         }
     }
-
-    fn time(&self, last: &mut Option<Instant>) {
-        let now = Instant::now();
-        match last.replace(now) {
-            None => self.state.metrics.first_token.record(now - self.began),
-            Some(last) => self.state.metrics.between_tokens.record(now - last),
-        }
-    }
 }
 
 /// The text side of one choice.
 struct Answer<'a> {
     job: &'a Job,
+    meter: &'a Meter,
     decoder: Decoder<'a>,
     stops: StopStrings,
     parser: Option<AnswerParser>,
-    /// Scores of tokens whose text is still held back.
+    /// Scores of tokens that have printed nothing yet: their text is held back, or they have none.
     scores: Vec<Scored>,
-    tokens: usize,
-    reasoning_tokens: usize,
-    /// The last pieces were reasoning.
-    thinking: bool,
+    /// The text is in a thinking block, or was last; or a call was.
+    hidden: bool,
     called: bool,
 }
 
 impl<'a> Answer<'a> {
-    fn new(job: &'a Job, stops: &[String]) -> Answer<'a> {
+    fn new(job: &'a Job, meter: &'a Meter, stops: &[String]) -> Answer<'a> {
         let tokenizer = &job.served.tokenizer;
-        let (decoder, parser) = match job.format {
-            Format::Text => (tokenizer.continuing_decoder(), None),
+        let (decoder, parser, hidden) = match job.format {
+            Format::Text => (tokenizer.continuing_decoder(), None, false),
             Format::Message { tools, thinking_open } => {
-                (tokenizer.decoder(), Some(AnswerParser::new(tools, thinking_open)))
+                let parser = AnswerParser::new(tools, thinking_open);
+                (tokenizer.decoder(), Some(parser), thinking_open)
             }
         };
         Answer {
             job,
+            meter,
             decoder,
             stops: StopStrings::new(stops),
             parser,
             scores: Vec::new(),
-            tokens: 0,
-            reasoning_tokens: 0,
-            thinking: false,
+            hidden,
             called: false,
         }
     }
 
     fn push(&mut self, token: &Token) -> Vec<Output> {
-        self.tokens += 1;
+        self.meter.tally.count_completion();
         self.scores.extend(self.score(token));
         let text = self.decoder.push(token.id);
         let (text, stopped) = self.stops.push(&text);
         let pieces = self.parse(&text);
         if pieces.iter().any(|piece| matches!(piece, Piece::Reasoning(_))) {
-            self.reasoning_tokens += 1;
-            self.thinking = true;
-        } else if self.thinking && !pieces.is_empty() {
+            self.meter.tally.count_reasoning();
+        } else if self.hidden && !pieces.is_empty() {
             // The tokens between thinking and content have made no content.
-            self.thinking = false;
             self.scores.drain(..self.scores.len().saturating_sub(1));
         }
         let mut outputs = self.outputs(pieces);
         if stopped {
             let pieces = self.parser.as_mut().map(AnswerParser::finish).unwrap_or_default();
             outputs.extend(self.outputs(pieces));
+            // What is left are the tokens of the stop string.
+            self.scores.clear();
             outputs.push(self.ended(Ok("stop")));
         }
         outputs
@@ -269,7 +268,7 @@ impl<'a> Answer<'a> {
         let reason = match reason {
             EndReason::Stop(_) => Ok("stop"),
             EndReason::Length => Ok("length"),
-            EndReason::Closing => Err(ApiError::unavailable("The server is going down.")),
+            EndReason::Closing => Err(ApiError::closing()),
             EndReason::Failed(error) => {
                 Err(ApiError::internal(format!("The model failed: {error}.")))
             }
@@ -288,9 +287,8 @@ impl<'a> Answer<'a> {
 
     /// Pieces with the scores of the tokens that made them; only content has scores.
     fn outputs(&mut self, pieces: Vec<Piece>) -> Vec<Output> {
-        if pieces.is_empty() {
-            return Vec::new();
-        }
+        let Some(last) = pieces.last() else { return Vec::new() };
+        self.hidden = !matches!(last, Piece::Content(_));
         self.called |= pieces.iter().any(|piece| matches!(piece, Piece::ToolCall { .. }));
         let mut scores = std::mem::take(&mut self.scores);
         if !pieces.iter().any(|piece| matches!(piece, Piece::Content(_))) {
@@ -299,22 +297,25 @@ impl<'a> Answer<'a> {
         vec![Output::Pieces(pieces, scores)]
     }
 
-    fn ended(&self, reason: Result<&'static str, ApiError>) -> Output {
+    fn ended(&mut self, reason: Result<&'static str, ApiError>) -> Output {
         let reason = reason.map(|reason| match reason {
             "stop" if self.called => "tool_calls",
             other => other,
         });
-        let (tokens, reasoning_tokens) = (self.tokens, self.reasoning_tokens);
-        Output::End(End { reason, tokens, reasoning_tokens })
+        let mut scores = std::mem::take(&mut self.scores);
+        if self.hidden {
+            scores.clear();
+        }
+        Output::End(End { reason, scores })
     }
 
     fn score(&self, token: &Token) -> Option<Scored> {
         let tokenizer = &self.job.served.tokenizer;
-        let top = |&(id, logprob): &(u32, f32)| (tokenizer.token_bytes(id), logprob);
+        let named = |id| Named { text: tokenizer.token_text(id), bytes: tokenizer.token_bytes(id) };
         Some(Scored {
-            bytes: tokenizer.token_bytes(token.id),
             logprob: token.logprob?,
-            top: token.top.iter().map(top).collect(),
+            token: named(token.id),
+            top: token.top.iter().map(|&(id, logprob)| (named(id), logprob)).collect(),
         })
     }
 }

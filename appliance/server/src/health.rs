@@ -17,7 +17,7 @@ pub(crate) async fn ready(
     extract::State(state): extract::State<Shared>,
 ) -> Result<impl IntoResponse, ApiError> {
     if state.is_draining() {
-        return Err(ApiError::unavailable("The server is going down."));
+        return Err(ApiError::closing());
     }
     if state.registry.all().is_empty() {
         return Err(ApiError::unavailable(match state.registry.loading() {

@@ -1,10 +1,11 @@
-//! Strict JSON: bounded depth, no duplicate keys, and parameters taken by name so that what
-//! nobody took is refused by name.
+//! Strict JSON: bounded depth and memory, no duplicate keys, and parameters taken by name so that
+//! what nobody took is refused by name.
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::error::ApiError;
@@ -12,9 +13,22 @@ use crate::error::ApiError;
 /// How the error of a key that stands twice begins; the key follows where it is a plain name.
 const TWICE: &str = "duplicate key ";
 
+/// How the error of a body with too many values begins.
+const CROWDED: &str = "too many values";
+/// Bounds what a body costs once parsed: a value takes up to a hundred times the two bytes that
+/// spell it. The tokens of a long context fit, and more tools than anybody has.
+const WEIGHT_MAX: usize = 1 << 18;
+/// An object takes several allocations.
+const OBJECT_WEIGHT: usize = 8;
+
 /// Parses a request body; nesting is bounded by serde_json at 127 levels.
 pub(crate) fn parse(body: &[u8]) -> Result<Value, ApiError> {
-    let strict: Strict = serde_json::from_slice(body).map_err(|error| {
+    let left = Cell::new(WEIGHT_MAX);
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let parsed = Strict { left: &left }
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value));
+    parsed.map_err(|error| {
         // serde_json's own text may quote the body; position and kind do not. Names of parameters
         // are no content.
         let text = error.to_string();
@@ -24,6 +38,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Value, ApiError> {
             serde_json::error::Category::Eof => "it ends too early",
             serde_json::error::Category::Data => match &twice {
                 Some(key) => &format!("it has the key '{key}' twice"),
+                None if text.starts_with(CROWDED) => "it has too many values; send fewer at a time",
                 None => "it has a key twice",
             },
             _ => "it is malformed, or nested deeper than 127 levels",
@@ -32,22 +47,34 @@ pub(crate) fn parse(body: &[u8]) -> Result<Value, ApiError> {
         ApiError::invalid(format!(
             "The body is not valid JSON: {what} (line {line}, column {column})."
         ))
-    })?;
-    Ok(strict.0)
+    })
 }
 
-/// A value whose objects have every key once.
-struct Strict(Value);
+/// Reads a value whose objects have every key once.
+#[derive(Clone, Copy)]
+struct Strict<'a> {
+    /// The weight that the rest of the body may have.
+    left: &'a Cell<usize>,
+}
 
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Strict, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Strict)
+impl Strict<'_> {
+    fn weigh<E: de::Error>(self, weight: usize) -> Result<(), E> {
+        let left = self.left.get().checked_sub(weight).ok_or_else(|| E::custom(CROWDED))?;
+        self.left.set(left);
+        Ok(())
     }
 }
 
-struct StrictVisitor;
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
 
-impl<'de> Visitor<'de> for StrictVisitor {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.weigh(1)?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,15 +107,17 @@ impl<'de> Visitor<'de> for StrictVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(Strict(value)) = seq.next_element()? {
+        while let Some(value) = seq.next_element_seed(self)? {
             values.push(value);
         }
         Ok(Value::Array(values))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        self.weigh(OBJECT_WEIGHT)?;
         let mut values = Map::new();
-        while let Some((key, Strict(value))) = map.next_entry::<String, Strict>()? {
+        while let Some(key) = map.next_key::<String>()? {
+            let value = map.next_value_seed(self)?;
             let twice = key.clone();
             if values.insert(key, value).is_some() {
                 let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -309,6 +338,18 @@ mod tests {
         assert!(named.contains("the key 'n' twice"), "{named}");
         let text = message(b"{\"my secret\": 1, \"my secret\": 2}");
         assert!(text.contains("a key twice") && !text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn what_would_take_much_memory_is_refused() {
+        let objects = |count| format!("[{}0]", "{\"a\":0},".repeat(count));
+        let error = parse(objects(1 << 20).as_bytes()).unwrap_err();
+        assert!(error.message.contains("too many values"), "{}", error.message);
+        assert!(parse(objects(10_000).as_bytes()).is_ok());
+        let tokens = format!("[{}0]", "0,".repeat(200_000));
+        assert!(parse(tokens.as_bytes()).is_ok());
+        let text = format!("[\"{}\"]", "x".repeat(8 << 20));
+        assert!(parse(text.as_bytes()).is_ok());
     }
 
     #[test]

@@ -1,19 +1,26 @@
 //! HTTP: OpenAI's endpoints, the operator's verbs, health and metrics.
 //!
-//! `router` lists every route; each resource has a file of its own. What listens and what bounds
-//! a connection is in `listen`. The server opens no outbound connection.
+//! `router` lists every route; each resource has a file of its own. `listen` binds and drains,
+//! `connection` bounds a connection. The server opens no outbound connection.
 
 mod listen;
-mod router;
+
+mod accept;
+mod connection;
+mod open_files;
+mod seldom;
 mod stall;
-mod state;
 mod tls;
+
+mod router;
+mod state;
 
 mod served;
 
 mod auth;
 mod body;
 mod error;
+mod gate;
 mod id;
 mod json;
 mod observe;
@@ -26,6 +33,7 @@ mod completions_request;
 mod generate;
 mod sse;
 mod usage;
+mod whole;
 
 mod admin;
 mod health;

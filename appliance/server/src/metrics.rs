@@ -55,6 +55,8 @@ pub(crate) struct Metrics {
     responses: Mutex<BTreeMap<(String, u16), u64>>,
     /// Open connections.
     pub connections: AtomicU64,
+    /// TLS handshakes that failed.
+    pub handshakes_failed: AtomicU64,
     /// From the request to its first token.
     pub first_token: Histogram,
     /// From one token to the next.
@@ -99,6 +101,9 @@ fn render(state: &State) -> String {
     let cancelled = metrics.cancelled.load(Ordering::Relaxed);
     let help = "Requests whose client left before the end.";
     single(&mut out, "redoubt_requests_cancelled_total", "counter", help, cancelled);
+    let failed = metrics.handshakes_failed.load(Ordering::Relaxed);
+    let help = "TLS handshakes that failed.";
+    single(&mut out, "redoubt_tls_handshakes_failed_total", "counter", help, failed);
     let histograms = [
         (&metrics.first_token, "redoubt_time_to_first_token_seconds", "Request to first token."),
         (&metrics.between_tokens, "redoubt_time_between_tokens_seconds", "Token to token."),
@@ -118,12 +123,15 @@ fn single(out: &mut String, name: &str, kind: &str, help: &str, value: u64) {
 /// Name, kind, help, value of one number of an engine.
 type EngineNumber = (&'static str, &'static str, &'static str, fn(&engine::Stats) -> f64);
 
-const ENGINE_NUMBERS: [EngineNumber; 9] = [
+const ENGINE_NUMBERS: [EngineNumber; 10] = [
     ("queued", "gauge", "Requests that wait.", |s| s.queued as f64),
     ("running", "gauge", "Sequences that run.", |s| s.running as f64),
     ("kv_blocks", "gauge", "KV blocks in all.", |s| s.blocks as f64),
     ("kv_blocks_used", "gauge", "KV blocks in use.", |s| s.blocks_used as f64),
     ("requests_total", "counter", "Sequences begun.", |s| s.accepted as f64),
+    ("requeued_total", "counter", "Sequences that gave way and began again.", |s| {
+        s.requeued as f64
+    }),
     ("prompt_tokens_total", "counter", "Prompt tokens computed.", |s| s.prompt_tokens as f64),
     ("output_tokens_total", "counter", "Tokens drawn.", |s| s.output_tokens as f64),
     ("execute_seconds_total", "counter", "Time in the executor.", |s| s.execute_ns as f64 / 1e9),

@@ -4,83 +4,166 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use axum::http::Extensions;
+
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::state::Shared;
-use crate::usage::Usage;
+use crate::usage::{Tally, Usage};
 
 /// What the log says for a status where the client left before the end, as nginx does.
 const CLIENT_LEFT: u16 = 499;
 
-/// Where a generation comes from.
-pub(crate) struct Origin {
-    pub trace: Trace,
-    pub caller: Caller,
-    pub began: Instant,
-}
+/// The other end of a connection: an address, or `local` for the Unix socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer(pub Arc<str>);
 
-/// What a request is called in the log, and whether a generation writes its line.
+/// What a request is called in the log, where it comes from, and whether a generation writes its
+/// line.
 #[derive(Clone, Debug)]
 pub(crate) struct Trace {
-    id: String,
+    id: Arc<str>,
+    peer: Arc<str>,
     observed: Arc<AtomicBool>,
 }
 
 impl Trace {
     /// A request that no generation follows yet.
-    pub fn new(id: String) -> Trace {
-        Trace { id, observed: Arc::default() }
+    pub fn new(id: &str, extensions: &Extensions) -> Trace {
+        let peer = extensions.get::<Peer>().map_or_else(|| Arc::from(""), |peer| peer.0.clone());
+        Trace { id: Arc::from(id), peer, observed: Arc::default() }
+    }
+}
+
+/// Follows a request to the head of its answer; dropped before it, the client has left.
+pub(crate) struct Arrival {
+    state: Shared,
+    trace: Trace,
+    route: String,
+    began: Instant,
+    answered: bool,
+}
+
+impl Arrival {
+    /// Begins to follow a request.
+    pub fn new(state: &Shared, trace: Trace, route: String) -> Arrival {
+        Arrival { state: state.clone(), trace, route, began: Instant::now(), answered: false }
     }
 
-    /// A generation follows the request to its end.
-    pub fn is_observed(&self) -> bool {
-        self.observed.load(Ordering::Acquire)
+    /// An answer goes out.
+    pub fn answered(mut self, status: u16) {
+        self.answered = true;
+        self.end("answered", status);
+    }
+
+    fn end(&self, outcome: &str, status: u16) {
+        self.state.metrics.count_response(&self.route, status);
+        if self.trace.observed.load(Ordering::Acquire) {
+            return;
+        }
+        if !self.answered {
+            self.state.metrics.cancelled.fetch_add(1, Ordering::Relaxed);
+        }
+        tracing::info!(
+            request = &*self.trace.id,
+            outcome,
+            status,
+            route = self.route,
+            peer = &*self.trace.peer,
+            duration_ms = self.began.elapsed().as_millis() as u64,
+        );
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.end("cancelled", CLIENT_LEFT);
+        }
+    }
+}
+
+/// Where a generation comes from.
+pub(crate) struct Origin {
+    pub trace: Trace,
+    pub caller: Caller,
+    pub route: &'static str,
+}
+
+/// What a generation's tasks count while it runs.
+pub(crate) struct Meter {
+    state: Shared,
+    began: Instant,
+    pub tally: Tally,
+}
+
+impl Meter {
+    /// Nothing is generated yet.
+    pub fn new(state: &Shared, began: Instant, prompt_tokens: usize) -> Meter {
+        Meter { state: state.clone(), began, tally: Tally::new(prompt_tokens) }
+    }
+
+    /// A token has come; `last` is when this choice's previous one did.
+    pub fn time_token(&self, last: &mut Option<Instant>) {
+        let now = Instant::now();
+        match last.replace(now) {
+            None => self.state.metrics.first_token.record(now - self.began),
+            Some(last) => self.state.metrics.between_tokens.record(now - last),
+        }
     }
 }
 
 /// Follows one generation to its end; dropped before it, the client has left.
 pub(crate) struct Observation {
-    state: Shared,
-    trace: Trace,
-    caller: Caller,
-    route: &'static str,
+    origin: Origin,
+    meter: Arc<Meter>,
     model: String,
-    began: Instant,
     ended: bool,
 }
 
 impl Observation {
     /// Begins to follow a generation.
-    pub fn new(state: &Shared, origin: Origin, route: &'static str, model: &str) -> Observation {
-        let Origin { trace, caller, began } = origin;
-        trace.observed.store(true, Ordering::Release);
-        let (state, model) = (state.clone(), model.to_owned());
-        Observation { state, trace, caller, route, model, began, ended: false }
+    pub fn new(origin: Origin, meter: Arc<Meter>, model: &str) -> Observation {
+        origin.trace.observed.store(true, Ordering::Release);
+        Observation { origin, meter, model: model.to_owned(), ended: false }
+    }
+
+    /// What was used so far.
+    pub fn usage(&self) -> Usage {
+        self.meter.tally.usage()
     }
 
     /// It ended as it should.
-    pub fn completed(&mut self, usage: &Usage) {
-        self.end("completed", 200, usage);
+    pub fn completed(&mut self) {
+        self.end("completed", 200);
     }
 
-    /// It failed after it began.
+    /// It ended with an error after it began.
     pub fn failed(&mut self, error: &ApiError) {
-        tracing::error!(request = self.trace.id, model = self.model, error = error.message);
-        self.end("failed", error.status.as_u16(), &Usage::default());
+        let status = error.status.as_u16();
+        if error.is_closing() {
+            return self.end("closed", status);
+        }
+        let (request, model) = (&*self.origin.trace.id, &self.model);
+        tracing::error!(request, model, error = error.message);
+        self.end("failed", status);
     }
 
-    fn end(&mut self, outcome: &'static str, status: u16, usage: &Usage) {
+    fn end(&mut self, outcome: &'static str, status: u16) {
         self.ended = true;
-        let elapsed = self.began.elapsed();
-        self.state.metrics.duration.record(elapsed);
+        let elapsed = self.meter.began.elapsed();
+        self.meter.state.metrics.duration.record(elapsed);
+        let Origin { trace, caller, route } = &self.origin;
+        let usage = self.usage();
         tracing::info!(
-            request = self.trace.id,
+            request = &*trace.id,
             outcome,
             status,
-            route = self.route,
+            route,
             model = self.model,
-            tenant = self.caller.tenant,
-            key = self.caller.key_id,
+            peer = &*trace.peer,
+            tenant = caller.tenant,
+            key = caller.key_id,
             prompt_tokens = usage.prompt_tokens,
             completion_tokens = usage.completion_tokens,
             duration_ms = elapsed.as_millis() as u64,
@@ -91,8 +174,8 @@ impl Observation {
 impl Drop for Observation {
     fn drop(&mut self) {
         if !self.ended {
-            self.state.metrics.cancelled.fetch_add(1, Ordering::Relaxed);
-            self.end("cancelled", CLIENT_LEFT, &Usage::default());
+            self.meter.state.metrics.cancelled.fetch_add(1, Ordering::Relaxed);
+            self.end("cancelled", CLIENT_LEFT);
         }
     }
 }

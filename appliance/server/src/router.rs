@@ -1,7 +1,5 @@
 //! Every route, once.
 
-use std::time::Instant;
-
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{self, MatchedPath};
@@ -12,7 +10,7 @@ use axum::routing::{delete, get, post};
 
 use crate::auth::LocalSocket;
 use crate::error::ApiError;
-use crate::observe::Trace;
+use crate::observe::{Arrival, Trace};
 use crate::state::Shared;
 use crate::{admin, chat, completions, health, id, metrics, models};
 
@@ -50,7 +48,7 @@ pub(crate) fn local(state: &Shared) -> Router {
 fn finish(routes: Router<Shared>, state: &Shared) -> Router {
     routes
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .fallback(async || ApiError::not_found("Nothing is at this path; the API begins at /v1."))
+        .fallback(async || ApiError::no_such_path())
         .layer(middleware::from_fn_with_state(state.clone(), around))
         .with_state(state.clone())
 }
@@ -63,25 +61,20 @@ async fn around(
     mut request: Request<Body>,
     next: Next,
 ) -> Response {
-    let began = Instant::now();
     // An id is for people who compare logs: without random numbers there is none.
     let id = id::random("req_").unwrap_or_default();
-    let trace = Trace::new(id.clone());
+    let trace = Trace::new(&id, request.extensions());
     request.extensions_mut().insert(trace.clone());
     let bytes_max = state.limits.body_bytes_max;
     let route = path.as_ref().map_or("none", |path| path.as_str()).to_owned();
+    let arrival = Arrival::new(&state, trace, route);
     let declared = request.headers().get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let mut response = match declared {
         Some(bytes) if bytes > bytes_max as u64 => ApiError::too_large(bytes_max).into_response(),
         _ => next.run(request).await,
     };
-    let status = response.status().as_u16();
-    state.metrics.count_response(&route, status);
-    if !trace.is_observed() {
-        let duration_ms = began.elapsed().as_millis() as u64;
-        tracing::info!(request = id, route, status, duration_ms);
-    }
+    arrival.answered(response.status().as_u16());
     let headers = response.headers_mut();
     if let Ok(date) = HeaderValue::from_str(&ledger::http_date(state.clock.unix_seconds())) {
         headers.insert(header::DATE, date);

@@ -26,6 +26,18 @@ pub struct Served {
     pub sha256: String,
 }
 
+impl Served {
+    /// Refuses a prompt, given as `param`, that has more bytes than any tokens that fit the
+    /// context: tokenizing it would take seconds to say no more than that.
+    pub(crate) fn check_bytes(&self, param: &str, bytes: usize) -> Result<(), ApiError> {
+        let context_len = self.engine.limits().context_len;
+        match bytes > context_len.saturating_mul(self.tokenizer.token_bytes_max()) {
+            true => Err(ApiError::context_bytes(param, bytes, context_len)),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Models by name. Filled while the server already listens.
 #[derive(Default)]
 pub struct Registry {

@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use access::KeyStore;
 use ledger::Clock;
+use tokio::sync::Semaphore;
 
+use crate::body::SHARE_BYTES;
+use crate::gate::Gate;
 use crate::metrics::Metrics;
+use crate::seldom::Seldom;
 use crate::served::Registry;
 
 /// Bounds on what a connection and a request may cost.
@@ -21,11 +25,19 @@ pub struct HttpLimits {
     pub headers_timeout: Duration,
     /// Bytes of a body; beyond it 413.
     pub body_bytes_max: usize,
+    /// Bytes of all bodies that are held at once, one body of the largest size at least; beyond
+    /// it 429.
+    pub bodies_bytes_max: usize,
+    /// Bodies that are parsed, rendered and tokenized at once.
+    pub preparing_max: usize,
+    /// Bodies that wait to be; beyond it 429.
+    pub preparing_waiting_max: usize,
     /// Time for a body.
     pub body_timeout: Duration,
     /// Time that a peer may refuse to take bytes.
     pub write_timeout: Duration,
-    /// Connections at once; more wait to be accepted.
+    /// Connections at once, fewer where the system allows fewer open files; more wait to be
+    /// accepted.
     pub connections_max: usize,
     /// Silence after which a stream gets a comment line.
     pub keep_alive: Duration,
@@ -40,6 +52,9 @@ impl Default for HttpLimits {
             headers_max: 64,
             headers_timeout: Duration::from_secs(20),
             body_bytes_max: 8 << 20,
+            bodies_bytes_max: 64 << 20,
+            preparing_max: std::thread::available_parallelism().map_or(1, usize::from),
+            preparing_waiting_max: 512,
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             connections_max: 8192,
@@ -62,6 +77,12 @@ pub struct State {
     /// Version of the program.
     pub version: &'static str,
     pub(crate) metrics: Metrics,
+    /// Memory for bodies, in units of [`SHARE_BYTES`].
+    pub(crate) bodies: Arc<Semaphore>,
+    /// Turns bodies into tokens.
+    pub(crate) preparing: Gate,
+    /// Lines about TLS handshakes that failed.
+    pub(crate) handshake_lines: Seldom,
     draining: AtomicBool,
 }
 
@@ -71,10 +92,15 @@ pub type Shared = Arc<State>;
 impl State {
     /// A state without models.
     pub fn new(keys: KeyStore, clock: Clock, limits: HttpLimits, version: &'static str) -> State {
+        let bodies_bytes = limits.bodies_bytes_max.max(limits.body_bytes_max);
+        let shares = bodies_bytes.div_ceil(SHARE_BYTES).min(Semaphore::MAX_PERMITS);
         State {
             registry: Registry::default(),
             keys,
             clock,
+            bodies: Arc::new(Semaphore::new(shares)),
+            preparing: Gate::new(limits.preparing_max, limits.preparing_waiting_max),
+            handshake_lines: Seldom::default(),
             limits,
             version,
             metrics: Metrics::default(),

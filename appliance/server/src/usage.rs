@@ -1,8 +1,8 @@
 //! What a request used, in OpenAI's shape.
 
-use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::generate::End;
+use serde_json::{Value, json};
 
 /// Tokens of a request: prompts once, answers of all choices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,12 +13,6 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Adds what a choice used.
-    pub fn add(&mut self, end: &End) {
-        self.completion_tokens += end.tokens;
-        self.reasoning_tokens += end.reasoning_tokens;
-    }
-
     /// The `usage` object.
     pub fn body(&self) -> Value {
         json!({
@@ -28,5 +22,39 @@ impl Usage {
             "prompt_tokens_details": {"cached_tokens": 0},
             "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
         })
+    }
+}
+
+/// Usage that grows while a request runs.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    prompt_tokens: usize,
+    completion_tokens: AtomicUsize,
+    reasoning_tokens: AtomicUsize,
+}
+
+impl Tally {
+    /// Nothing is generated yet.
+    pub fn new(prompt_tokens: usize) -> Tally {
+        Tally { prompt_tokens, ..Tally::default() }
+    }
+
+    /// Counts a token of an answer.
+    pub fn count_completion(&self) {
+        self.completion_tokens.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts a token, counted already, as one of a thinking block.
+    pub fn count_reasoning(&self) {
+        self.reasoning_tokens.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// What was used so far.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.completion_tokens.load(Ordering::Acquire),
+            reasoning_tokens: self.reasoning_tokens.load(Ordering::Acquire),
+        }
     }
 }

@@ -26,6 +26,11 @@ impl Prompt {
         self.text.clone()
     }
 
+    /// Bytes of the text.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// Whether the template left a `<think>` block open for the model to go on in.
     pub fn thinking_open(&self) -> bool {
         self.thinking_open

@@ -51,6 +51,7 @@ pub struct Tokenizer {
     /// What each token prints, one after the other.
     printed: Vec<u8>,
     printed_ends: Vec<usize>,
+    token_bytes_max: usize,
     /// Spelling of tokens that print nothing.
     names: std::collections::HashMap<u32, String>,
     bos: Option<u32>,
@@ -90,6 +91,7 @@ impl Tokenizer {
             model,
             printed: Vec::new(),
             printed_ends: Vec::with_capacity(count),
+            token_bytes_max: 0,
             names: std::collections::HashMap::new(),
             bos: vocabulary.bos.filter(|_| vocabulary.add_bos),
             eos: vocabulary.eos.filter(|_| vocabulary.add_eos),
@@ -145,6 +147,11 @@ impl Tokenizer {
             Some(name) => name.clone(),
             None => String::from_utf8_lossy(self.printed(id)).into_owned(),
         }
+    }
+
+    /// The most bytes of a prompt that one token stands for, control tokens as spelled.
+    pub fn token_bytes_max(&self) -> usize {
+        self.token_bytes_max
     }
 
     /// Tokens that end a turn.
@@ -228,6 +235,9 @@ impl Tokenizer {
                 }
             }
             self.printed_ends.push(self.printed.len());
+            let name_bytes = self.names.get(&(id as u32)).map_or(0, String::len);
+            let bytes = self.printed(id as u32).len().max(name_bytes);
+            self.token_bytes_max = self.token_bytes_max.max(bytes);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `POST /v1/chat/completions`: whole answers, streams, choices, and refusals.
 
+use models::vocabulary::TokenKind;
 use serde_json::{Value, json};
 
 use crate::site::{CONTEXT_LEN, END_TOKEN, MODEL, Plan, Site};
@@ -131,6 +132,34 @@ fn log_probabilities_come_with_every_token() {
         .flatten()
         .collect();
     assert_eq!(&streamed, tokens);
+}
+
+/// A control token prints nothing; its score says which it was, and comes even where nothing
+/// else follows.
+#[test]
+fn tokens_that_print_nothing_are_scored_by_name() {
+    let words = &[("<|mark|>", TokenKind::Control)];
+    let site = Site::with(Plan { words, ..Plan::default() });
+    let body = json!({"logit_bias": {"198": 100}, "temperature": 0, "max_tokens": 3,
+                      "logprobs": true});
+    let named = |tokens: &[Value]| {
+        assert_eq!(tokens.len(), 3);
+        tokens.iter().all(|t| t["token"] == "<|mark|>" && t["bytes"].is_null())
+    };
+    let answer = site.chat(body.clone()).json();
+    let choice = &answer["choices"][0];
+    assert_eq!(choice["message"]["content"], "");
+    assert!(named(choice["logprobs"]["content"].as_array().unwrap()), "{choice}");
+    let events = site.chat(with(body, json!({"stream": true}))).events();
+    let scored = events.iter().filter_map(|e| e["choices"][0]["logprobs"]["content"].as_array());
+    assert!(named(&scored.flatten().cloned().collect::<Vec<_>>()));
+    let old = json!({"model": "small", "prompt": "a", "logit_bias": {"198": 100}, "max_tokens": 3,
+                     "temperature": 0, "logprobs": 1});
+    let old = site.post("/v1/completions", &old).json();
+    assert_eq!(
+        old["choices"][0]["logprobs"]["tokens"],
+        json!(["<|mark|>", "<|mark|>", "<|mark|>"])
+    );
 }
 
 #[test]

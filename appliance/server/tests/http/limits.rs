@@ -183,6 +183,56 @@ fn a_stop_lets_running_answers_end() {
     assert!(!site.socket.exists());
 }
 
+/// Bodies that have not ended hold what memory there is for all; announcing one holds nothing.
+#[test]
+fn bodies_share_a_bounded_memory() {
+    let limits =
+        HttpLimits { body_bytes_max: 2048, bodies_bytes_max: 2048, ..HttpLimits::default() };
+    let site = limited(limits);
+    let answered = |status: u16| {
+        let began = Instant::now();
+        loop {
+            let answer = site.post("/v1/completions", &json!({"model": MODEL}));
+            if answer.status == status {
+                return answer;
+            }
+            assert!(began.elapsed() < AT_ONCE, "{answer:?}");
+        }
+    };
+    let long = request("POST", "/v1/completions", &site.key, &" ".repeat(2000));
+    let mut announced = site.connect();
+    announced.write_all(&long.as_bytes()[..long.len() - 2000]).unwrap();
+    answered(400);
+    let mut sending = site.connect();
+    sending.write_all(&long.as_bytes()[..long.len() - 10]).unwrap();
+    let busy = answered(429);
+    assert_eq!(busy.error().0.as_deref(), Some("server_busy"));
+    assert!(busy.head.contains("retry-after: 1"), "{}", busy.head);
+    drop(sending);
+    answered(400);
+}
+
+#[test]
+fn prompts_that_cannot_fit_are_refused_by_their_bytes() {
+    let site = Site::new();
+    for (path, param) in [("/v1/chat/completions", "messages"), ("/v1/completions", "prompt")] {
+        let send = |len: usize| {
+            let text = "a".repeat(len);
+            let messages = json!([{"role": "user", "content": text}]);
+            let input = if param == "prompt" { json!(text) } else { messages };
+            site.post(path, &json!({"model": MODEL, param: input}))
+        };
+        // The longest token, the end token, has seven bytes; the context holds 256 tokens.
+        for (len, counted) in [(1000, "tokens, the prompt alone has"), (4_000_000, "bytes of the")]
+        {
+            let answer = send(len);
+            let expected = (Some("context_length_exceeded".to_owned()), Some(param.to_owned()));
+            assert_eq!((answer.status, answer.error()), (400, expected), "{answer:?}");
+            assert!(answer.body.contains(counted), "{}", answer.body);
+        }
+    }
+}
+
 #[test]
 fn a_client_that_leaves_frees_its_place() {
     let site = Site::new();

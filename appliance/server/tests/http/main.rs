@@ -7,6 +7,7 @@ mod site;
 
 mod chat;
 mod completions;
+mod drain;
 mod limits;
 mod logs;
 mod operator;

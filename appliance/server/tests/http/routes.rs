@@ -48,6 +48,7 @@ fn unknown_paths_and_methods_are_json_errors() {
         let answer = site.get(path);
         assert_eq!(answer.status, 404, "{path}");
         answer.error();
+        assert!(answer.body.contains("POST /v1/chat/completions"), "{}", answer.body);
     }
     let answer = site.get("/v1/chat/completions");
     assert_eq!(answer.status, 405);
@@ -109,6 +110,7 @@ fn metrics_count_requests_and_tokens() {
         "redoubt_http_responses_total{route=\"none\",status=\"404\"} 1",
         "redoubt_engine_output_tokens_total{model=\"small\"} 5",
         "redoubt_engine_kv_blocks_used{model=\"small\"} 0",
+        "redoubt_engine_requeued_total{model=\"small\"} 0",
         "redoubt_time_to_first_token_seconds_count 1",
         "redoubt_time_between_tokens_seconds_count 4",
         "redoubt_request_duration_seconds_count 1",

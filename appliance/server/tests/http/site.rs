@@ -35,6 +35,8 @@ pub struct Plan {
     pub limits: HttpLimits,
     pub tls: Option<TlsFiles>,
     pub template: Option<&'static str>,
+    /// Tokens in place of the last ones before the end token.
+    pub words: &'static [(&'static str, TokenKind)],
     pub queue_len_max: usize,
     pub loaded: bool,
 }
@@ -42,7 +44,14 @@ pub struct Plan {
 impl Default for Plan {
     fn default() -> Plan {
         let limits = HttpLimits::default();
-        Plan { limits, tls: None, template: Some(TEMPLATE), queue_len_max: 64, loaded: true }
+        Plan {
+            limits,
+            tls: None,
+            template: Some(TEMPLATE),
+            words: &[],
+            queue_len_max: 64,
+            loaded: true,
+        }
     }
 }
 
@@ -53,6 +62,7 @@ pub struct Site {
     pub key: String,
     pub state: Shared,
     pub stop: Option<oneshot::Sender<()>>,
+    pub hurry: Option<oneshot::Sender<()>>,
     pub thread: Option<JoinHandle<()>>,
     _folder: TempDir,
 }
@@ -76,6 +86,7 @@ impl Site {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let listen = Listen { address, admin_socket: socket.clone(), tls: plan.tls };
         let (stop, stopped) = oneshot::channel();
+        let (hurry, hurried) = oneshot::channel();
         let (bound, address) = std::sync::mpsc::channel();
         let shared = Arc::clone(&state);
         let thread = std::thread::spawn(move || {
@@ -83,12 +94,17 @@ impl Site {
             runtime.block_on(async {
                 let server = Server::bind(&listen, shared).await.unwrap();
                 bound.send(server.address().unwrap()).unwrap();
-                server.run(async { drop(stopped.await) }).await;
+                let hurried = async {
+                    if hurried.await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                };
+                server.run_until(async { drop(stopped.await) }, hurried).await;
             });
         });
         let address = address.recv().unwrap();
-        let (stop, thread) = (Some(stop), Some(thread));
-        Site { address, socket, key, state, stop, thread, _folder: folder }
+        let (stop, hurry, thread) = (Some(stop), Some(hurry), Some(thread));
+        Site { address, socket, key, state, stop, hurry, thread, _folder: folder }
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -209,7 +225,7 @@ fn served(plan: &Plan, folder: &TempDir) -> Served {
         queue_len_max: plan.queue_len_max,
         chunk_len_max: 64,
     };
-    let vocabulary = vocabulary(random.vocabulary_len);
+    let vocabulary = vocabulary(random.vocabulary_len, plan.words);
     Served {
         name: MODEL.to_owned(),
         created_unix_seconds: NOW,
@@ -223,7 +239,7 @@ fn served(plan: &Plan, folder: &TempDir) -> Served {
 }
 
 /// ASCII byte by byte, short words, and an end token.
-fn vocabulary(len: usize) -> Vocabulary {
+fn vocabulary(len: usize, last: &[(&str, TokenKind)]) -> Vocabulary {
     let mut tokens: Vec<String> = ('!'..='~').map(String::from).collect();
     // A space and a line end in the byte-level alphabet.
     tokens.extend(["\u{120}".to_owned(), "\u{10a}".to_owned()]);
@@ -232,6 +248,10 @@ fn vocabulary(len: usize) -> Vocabulary {
     tokens.push("<|end|>".to_owned());
     let mut kinds = vec![TokenKind::Normal; len];
     kinds[len - 1] = TokenKind::Control;
+    let first = len - 1 - last.len();
+    for (id, (text, kind)) in (first..).zip(last) {
+        (tokens[id], kinds[id]) = ((*text).to_owned(), *kind);
+    }
     let end = Some(len as u32 - 1);
     Vocabulary {
         algorithm: Algorithm::ByteLevelBpe { merges: Vec::new(), pre: Some("gpt-2".to_owned()) },

@@ -94,6 +94,19 @@ fn tls_serves_by_the_ledgers_clock() {
     assert_eq!(status(&site, &other, None), 0, "a stranger's certificate was accepted");
     // Plain HTTP on the same port is no answer.
     assert_eq!(site.get("/health/live").status, 0);
+    let metrics = site.local("GET", "/metrics", "").body;
+    assert!(metrics.contains("redoubt_tls_handshakes_failed_total 2\n"), "{metrics}");
+}
+
+#[test]
+fn handshakes_that_never_come_hold_up_no_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = site(folder.path(), &authority(), None);
+    let silent = site.connect();
+    let began = std::time::Instant::now();
+    site.stop();
+    assert!(began.elapsed() < std::time::Duration::from_secs(15), "{:?}", began.elapsed());
+    drop(silent);
 }
 
 #[test]
