@@ -13,3 +13,4 @@ mod logs;
 mod operator;
 mod routes;
 mod tls;
+mod tools;
