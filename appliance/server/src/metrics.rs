@@ -85,7 +85,8 @@ pub(crate) async fn metrics(
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], render(&state)))
 }
 
-fn render(state: &State) -> String {
+/// All numbers, in Prometheus' text format.
+pub(crate) fn render(state: &State) -> String {
     let mut out = String::new();
     let metrics = &state.metrics;
     out.push_str("# HELP redoubt_http_responses_total Answers by route and status.\n");

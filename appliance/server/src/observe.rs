@@ -179,3 +179,45 @@ impl Drop for Observation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::State;
+
+    /// Cancelled requests, and answers as they are counted.
+    fn counted(state: &State) -> (u64, String) {
+        let metrics = crate::metrics::render(state);
+        let answers = metrics.lines().filter(|l| l.starts_with("redoubt_http_responses_total{"));
+        let cancelled = state.metrics.cancelled.load(Ordering::Relaxed);
+        (cancelled, answers.collect::<Vec<_>>().join("\n"))
+    }
+
+    fn answers(status: u16) -> String {
+        format!("redoubt_http_responses_total{{route=\"/r\",status=\"{status}\"}} 1")
+    }
+
+    #[test]
+    fn a_client_that_leaves_before_the_answer_is_counted() {
+        let state = State::bare();
+        let trace = Trace::new("", &Extensions::new());
+        drop(Arrival::new(&state, trace, "/r".to_owned()));
+        assert_eq!(counted(&state), (1, answers(499)));
+    }
+
+    #[test]
+    fn what_a_generation_follows_is_cancelled_once() {
+        let state = State::bare();
+        let trace = Trace::new("", &Extensions::new());
+        let arrival = Arrival::new(&state, trace.clone(), "/r".to_owned());
+        let caller = Caller { tenant: String::new(), key_id: String::new() };
+        let meter = Arc::new(Meter::new(&state, Instant::now(), 3));
+        meter.tally.count_completion();
+        let observation = Observation::new(Origin { trace, caller, route: "/r" }, meter, "m");
+        let used = observation.usage();
+        assert_eq!((used.prompt_tokens, used.completion_tokens), (3, 1));
+        drop(observation);
+        drop(arrival);
+        assert_eq!(counted(&state), (1, answers(499)));
+    }
+}

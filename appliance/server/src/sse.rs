@@ -167,7 +167,7 @@ mod tests {
     use crate::auth::Caller;
     use crate::generate::End;
     use crate::observe::{Meter, Origin, Trace};
-    use crate::state::{HttpLimits, State};
+    use crate::state::State;
 
     #[test]
     fn padded_frames_have_few_lengths() {
@@ -201,10 +201,7 @@ mod tests {
 
     /// Two choices, of which one ends and one is lost, as when its task panics.
     async fn one_choice_is_lost(options: Option<StreamOptions>) -> Result<Response, ApiError> {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = ledger::Clock::fixed(0);
-        let keys = access::KeyStore::open(&folder.path().join("keys"), clock.clone()).unwrap();
-        let state = Arc::new(State::new(keys, clock, HttpLimits::default(), "0"));
+        let state = State::bare();
         let (sender, outputs) = mpsc::channel(4);
         let end = Output::End(End { reason: Ok("stop"), scores: Vec::new() });
         sender.send((0, end)).await.unwrap();

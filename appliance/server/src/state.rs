@@ -116,4 +116,13 @@ impl State {
     pub(crate) fn set_draining(&self) {
         self.draining.store(true, Ordering::Release);
     }
+
+    /// A state whose keys are nowhere to be found again.
+    #[cfg(test)]
+    pub(crate) fn bare() -> Shared {
+        let folder = tempfile::tempdir().expect("tests may write temporary files");
+        let keys = KeyStore::open(&folder.path().join("keys"), Clock::fixed(0));
+        let keys = keys.expect("an empty folder takes a database");
+        Arc::new(State::new(keys, Clock::fixed(0), HttpLimits::default(), "0"))
+    }
 }

@@ -55,8 +55,13 @@ fn streams_that_outlast_the_drain_are_told_so() {
     let answer = stream_over_the_end(&mut site);
     let events = answer.events();
     assert_eq!(events.last().unwrap()["error"]["code"], "server_closing", "{answer:?}");
-    let stats = site.state.registry.get(MODEL).unwrap().engine.stats();
-    assert_eq!((stats.running, stats.queued, stats.blocks_used), (0, 0, 0));
+    // The first end is all that this answer waits for; the others follow.
+    let engine = site.state.registry.get(MODEL).unwrap().engine.clone();
+    let began = Instant::now();
+    while (engine.stats().running, engine.stats().queued, engine.stats().blocks_used) != (0, 0, 0) {
+        assert!(began.elapsed() < AT_ONCE, "{:?}", engine.stats());
+        std::thread::yield_now();
+    }
 }
 
 #[test]
