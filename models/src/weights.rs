@@ -63,6 +63,11 @@ impl Weights {
         &self.header
     }
 
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        (*self.bytes).as_ref()
+    }
+
     /// Whether the file has a tensor of that name.
     pub fn has(&self, name: &str) -> bool {
         self.header.tensors.contains_key(name)

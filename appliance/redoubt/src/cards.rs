@@ -24,16 +24,23 @@ pub fn all() -> Vec<Card> {
     CARDS.iter().map(|card| toml::from_str(card).expect("the tests parse every card")).collect()
 }
 
+/// A file's name without its ending: what it is served as, where no card knows it.
+pub fn stem(file: &str) -> &str {
+    file.strip_suffix(".gguf").unwrap_or(file)
+}
+
 /// The card of a file with this name and digest; none for a file that no card knows.
 ///
 /// # Errors
-/// When a card knows the name, but with another digest: the file is damaged or not what it says.
+/// When a card knows the name, of the file or of the model, but with another digest: the file is
+/// damaged or not what it says.
 pub fn find(file: &str, sha256: &str) -> Result<Option<Card>, Failure> {
     let cards = all();
     if let Some(card) = cards.iter().find(|card| card.sha256 == sha256) {
         return Ok(Some(card.clone()));
     }
-    match cards.iter().find(|card| card.file == file) {
+    let claims = |card: &&Card| card.file == file || card.name.eq_ignore_ascii_case(stem(file));
+    match cards.iter().find(claims) {
         None => Ok(None),
         Some(card) => Err(Failure::new(format!(
             "{file} is not the file that its card describes: its SHA-256 is {sha256}, the card \
@@ -62,5 +69,6 @@ mod tests {
         assert!(find(&card.file, &card.sha256).unwrap().is_some());
         assert!(find("other.gguf", &"0".repeat(64)).unwrap().is_none());
         assert!(find(&card.file, &"0".repeat(64)).is_err());
+        assert!(find(&format!("{}.gguf", card.name.to_uppercase()), &"0".repeat(64)).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! `redoubt chat`: a conversation in the terminal, streamed over the Unix socket.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,42 +9,149 @@ use hyper::Method;
 use hyper::body::Incoming;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::client::{call, send};
 use crate::failure::Failure;
+use crate::screen;
+
+/// How to talk.
+pub struct Settings {
+    /// Which model; the only one where there is one.
+    pub model: Option<String>,
+    /// A system message to begin with.
+    pub system: Option<String>,
+    /// How freely words are drawn.
+    pub temperature: f32,
+}
 
 /// Talks until the input ends.
-pub async fn run(
-    socket: &Path,
-    model: Option<String>,
-    system: Option<String>,
-) -> Result<(), Failure> {
+pub async fn run(socket: &Path, settings: Settings) -> Result<(), Failure> {
+    let Settings { model, system, temperature } = settings;
     let model = match model {
         Some(model) => model,
         None => only_model(socket).await?,
     };
     let interactive = std::io::stdin().is_terminal();
+    let mut signals = Interrupts::new()?;
     if interactive {
-        println!("Talking to {model}. Ctrl-C stops an answer, Ctrl-D leaves.");
+        screen::show(&format!(
+            "Talking to {}. Ctrl-C stops an answer, Ctrl-D leaves, /clear forgets.\n",
+            screen::plain(&model)
+        ))?;
     }
-    let mut messages: Vec<Value> = Vec::new();
-    messages.extend(system.map(|text| json!({"role": "system", "content": text})));
-    while let Some(line) = read_line(interactive)? {
-        match line.trim() {
-            "" => continue,
-            "/exit" | "/quit" => break,
-            text => messages.push(json!({"role": "user", "content": text})),
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let begin: Vec<Value> =
+        system.iter().map(|text| json!({"role": "system", "content": text})).collect();
+    let mut chat = Chat { socket, model, temperature, messages: begin.clone() };
+    loop {
+        if interactive {
+            screen::show("\n> ")?;
         }
-        match answer(socket, &model, &messages).await {
-            Ok(answer) => messages.push(json!({"role": "assistant", "content": answer})),
-            Err(failure) if interactive => {
-                eprintln!("{failure}");
-                messages.pop();
+        let line = tokio::select! {
+            line = lines.next_line() => {
+                line.map_err(|error| Failure::new(format!("reading the input: {error}")))?
             }
-            Err(failure) => return Err(failure),
+            () = signals.next() => None,
+        };
+        match line.as_deref().map(str::trim) {
+            None => break,
+            Some("") => continue,
+            Some("/exit" | "/quit") => return Ok(()),
+            Some("/clear") => chat.messages.clone_from(&begin),
+            Some(text) => match chat.ask(text, &mut signals).await {
+                Err(failure) if interactive => eprintln!("{failure}"),
+                answered => answered?,
+            },
         }
     }
-    Ok(())
+    // The next prompt of the shell begins on a line of its own.
+    if interactive { screen::show("\n") } else { Ok(()) }
+}
+
+/// Ctrl-C, from before the first answer on: none is lost, and none kills in the middle of a line.
+struct Interrupts(Signal);
+
+impl Interrupts {
+    fn new() -> Result<Interrupts, Failure> {
+        let failed = |error| Failure::new(format!("Ctrl-C cannot be received: {error}"));
+        signal(SignalKind::interrupt()).map(Interrupts).map_err(failed)
+    }
+
+    async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
+/// A conversation.
+struct Chat<'a> {
+    socket: &'a Path,
+    model: String,
+    temperature: f32,
+    messages: Vec<Value>,
+}
+
+impl Chat<'_> {
+    /// Asks, shows the answer, and keeps both; what failed is forgotten.
+    async fn ask(&mut self, text: &str, signals: &mut Interrupts) -> Result<(), Failure> {
+        self.messages.push(json!({"role": "user", "content": text}));
+        match self.answer(signals).await {
+            Ok(answer) => {
+                self.messages.push(json!({"role": "assistant", "content": answer}));
+                Ok(())
+            }
+            Err(failure) => {
+                self.messages.pop();
+                Err(failure)
+            }
+        }
+    }
+
+    /// Streams one answer to the terminal and returns its text; Ctrl-C ends it early.
+    async fn answer(&self, signals: &mut Interrupts) -> Result<String, Failure> {
+        let body = json!({"model": self.model, "messages": self.messages, "stream": true,
+                          "temperature": self.temperature,
+                          "stream_options": {"include_obfuscation": false}});
+        let waiting = ProgressBar::new_spinner();
+        waiting.enable_steady_tick(Duration::from_millis(100));
+        let screen = self.stream(&body, &waiting, signals).await;
+        waiting.finish_and_clear();
+        screen?.finish()
+    }
+
+    async fn stream(
+        &self,
+        body: &Value,
+        waiting: &ProgressBar,
+        signals: &mut Interrupts,
+    ) -> Result<Screen, Failure> {
+        let mut screen = Screen { text: String::new(), reasoning: false };
+        let response = tokio::select! {
+            response = send(self.socket, Method::POST, "/v1/chat/completions", Some(body)) => {
+                response?
+            }
+            () = signals.next() => return Ok(screen),
+        };
+        let mut events = Events { body: response.into_body(), pending: Vec::new() };
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event?,
+                () = signals.next() => None,
+            };
+            let Some(event) = event else { return Ok(screen) };
+            if let Some(message) = event["error"]["message"].as_str() {
+                return Err(Failure::new(message));
+            }
+            let delta = &event["choices"][0]["delta"];
+            let shown =
+                ["content", "reasoning_content"].map(|f| delta[f].as_str().unwrap_or_default());
+            if shown.iter().any(|text| !text.is_empty()) {
+                waiting.finish_and_clear();
+                screen.show(shown)?;
+            }
+        }
+    }
 }
 
 async fn only_model(socket: &Path) -> Result<String, Failure> {
@@ -60,54 +167,6 @@ async fn only_model(socket: &Path) -> Result<String, Failure> {
     }
 }
 
-fn read_line(interactive: bool) -> Result<Option<String>, Failure> {
-    if interactive {
-        print!("\n> ");
-        flush()?;
-    }
-    let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line);
-    match read.map_err(|error| Failure::new(format!("reading the input: {error}")))? {
-        0 => Ok(None),
-        _ => Ok(Some(line)),
-    }
-}
-
-/// Streams one answer to the terminal and returns its text; Ctrl-C ends it early.
-async fn answer(socket: &Path, model: &str, messages: &[Value]) -> Result<String, Failure> {
-    let body = json!({"model": model, "messages": messages, "stream": true,
-                      "stream_options": {"include_obfuscation": false}});
-    let waiting = ProgressBar::new_spinner();
-    waiting.enable_steady_tick(Duration::from_millis(100));
-    let response = send(socket, Method::POST, "/v1/chat/completions", Some(&body)).await;
-    let mut events = match response {
-        Ok(response) => Events { body: response.into_body(), pending: Vec::new() },
-        Err(failure) => {
-            waiting.finish_and_clear();
-            return Err(failure);
-        }
-    };
-    let mut screen = Screen { text: String::new(), reasoning: false };
-    loop {
-        let event = tokio::select! {
-            event = events.next() => event?,
-            _ = tokio::signal::ctrl_c() => None,
-        };
-        let Some(event) = event else { break };
-        if let Some(message) = event["error"]["message"].as_str() {
-            return Err(Failure::new(message));
-        }
-        let delta = &event["choices"][0]["delta"];
-        let shown = ["content", "reasoning_content"].map(|f| delta[f].as_str().unwrap_or_default());
-        if shown.iter().any(|text| !text.is_empty()) {
-            waiting.finish_and_clear();
-            screen.show(shown)?;
-        }
-    }
-    waiting.finish_and_clear();
-    screen.finish()
-}
-
 /// What was shown so far.
 struct Screen {
     text: String,
@@ -117,28 +176,27 @@ struct Screen {
 impl Screen {
     /// Reasoning is dimmed, and set off from what follows.
     fn show(&mut self, [content, reasoning]: [&str; 2]) -> Result<(), Failure> {
-        let styled = std::io::stdout().is_terminal();
+        let mut out = String::new();
         if !reasoning.is_empty() {
             self.reasoning = true;
-            if styled { print!("\x1b[2m{reasoning}\x1b[0m") } else { print!("{reasoning}") }
+            let reasoning = screen::plain(reasoning);
+            match std::io::stdout().is_terminal() {
+                true => out.push_str(&format!("\x1b[2m{reasoning}\x1b[0m")),
+                false => out.push_str(&reasoning),
+            }
         }
         if !content.is_empty() && std::mem::take(&mut self.reasoning) {
-            println!();
+            out.push('\n');
         }
-        print!("{content}");
+        out.push_str(&screen::plain(content));
         self.text.push_str(content);
-        flush()
+        screen::show(&out)
     }
 
     fn finish(self) -> Result<String, Failure> {
-        println!();
-        flush()?;
+        screen::show("\n")?;
         Ok(self.text)
     }
-}
-
-fn flush() -> Result<(), Failure> {
-    std::io::stdout().flush().map_err(|error| Failure::new(format!("writing the answer: {error}")))
 }
 
 /// Server-sent events of one response.

@@ -17,11 +17,14 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 /// Runs one verb.
 pub fn block_on(verb: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(format!("the async runtime cannot be started: {error}")))?
-        .block_on(verb)
+        .map_err(|error| Failure::new(format!("the async runtime cannot be started: {error}")))?;
+    let outcome = runtime.block_on(verb);
+    // A read of the terminal may still wait for a line that nobody wants any more.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Sends a request and returns the response, its body still to come.

@@ -2,6 +2,7 @@
 //! configured.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use server::{HttpLimits, Listen, TlsFiles};
 
 use crate::failure::Failure;
+use crate::first_key::quoted;
 
 /// All there is to configure.
 #[derive(Clone, Debug, Deserialize)]
@@ -76,14 +78,20 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), Failure> {
-        let counts = [
-            ("running_max", self.running_max),
-            ("kv_cache_mib", self.kv_cache_mib),
-            ("body_bytes_max", self.body_bytes_max),
-            ("context_len", self.context_len.unwrap_or(1)),
+        let numbers = [
+            ("running_max", self.running_max, 1..=4096),
+            ("queue_len_max", self.queue_len_max, 1..=1 << 20),
+            ("kv_cache_mib", self.kv_cache_mib, 1..=1 << 24),
+            ("body_bytes_max", self.body_bytes_max, 1024..=1 << 30),
+            ("context_len", self.context_len.unwrap_or(1), 1..=1 << 24),
+            ("drain_s", usize::try_from(self.drain_s).unwrap_or(usize::MAX), 0..=3600),
         ];
-        match counts.iter().find(|(_, count)| *count == 0) {
-            Some((key, _)) => Err(Failure::new(format!("'{key}' must be at least 1"))),
+        match numbers.into_iter().find(|(_, number, range)| !range.contains(number)) {
+            Some((key, number, range)) => Err(Failure::new(format!(
+                "'{key}' is {number}, it must be {} to {}",
+                range.start(),
+                range.end()
+            ))),
             None => Ok(()),
         }
     }
@@ -91,6 +99,18 @@ impl Config {
     /// The same with models from the command line, where there are any.
     pub fn with_models(self, models: Vec<PathBuf>) -> Config {
         if models.is_empty() { self } else { Config { models, ..self } }
+    }
+
+    /// What curl needs to be told where the server's certificate is the site's own.
+    pub fn certificate_arguments(&self) -> String {
+        match (&self.tls_certificates, &self.tls_client_authorities) {
+            (None, _) => String::new(),
+            (Some(own), None) => format!("--cacert {} ", quoted(&own.to_string_lossy())),
+            (Some(own), Some(_)) => format!(
+                "--cacert {} --cert CLIENT.pem --key CLIENT.key ",
+                quoted(&own.to_string_lossy())
+            ),
+        }
     }
 
     /// The operator's socket.
@@ -121,6 +141,9 @@ impl Config {
                     .hint("set both, or none of the tls_… keys"));
             }
         };
+        if let Some(TlsFiles { key, .. }) = &tls {
+            check_private(key)?;
+        }
         if tls.is_none() && !self.listen.ip().is_loopback() {
             let error =
                 format!("plain HTTP on {} would send keys and prompts in clear", self.listen);
@@ -129,6 +152,18 @@ impl Config {
         }
         Ok(Listen { address: self.listen, admin_socket: self.admin_socket(), tls })
     }
+}
+
+/// A private key that everybody may read is none.
+fn check_private(path: &Path) -> Result<(), Failure> {
+    let name = path.display();
+    let file = std::fs::metadata(path)
+        .map_err(|error| Failure::new(format!("'tls_key': {name}: {error}")))?;
+    if file.permissions().mode() & 0o007 != 0 {
+        let error = format!("everybody may read the key {name}");
+        return Err(Failure::new(error).hint(format!("run: chmod o-rwx {name}")));
+    }
+    Ok(())
 }
 
 /// `/var/lib/redoubt` for root, the user's own state folder otherwise.
@@ -161,15 +196,28 @@ mod tests {
     fn plain_http_stays_on_loopback() {
         let open = parse("listen = '0.0.0.0:8080'").unwrap().listen().unwrap_err().to_string();
         assert!(open.contains("tls_certificates"), "{open}");
-        let tls = "listen = '0.0.0.0:8080'\ntls_certificates = 'a'\ntls_key = 'b'";
-        assert!(parse(tls).unwrap().listen().unwrap().tls.is_some());
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key.pem");
+        std::fs::write(&key, "").unwrap();
+        let tls = format!(
+            "listen = '0.0.0.0:8080'\ntls_certificates = 'a'\ntls_key = '{}'",
+            key.display()
+        );
+        let mode = |mode| std::fs::set_permissions(&key, PermissionsExt::from_mode(mode)).unwrap();
+        mode(0o640);
+        assert!(parse(&tls).unwrap().listen().unwrap().tls.is_some());
+        mode(0o644);
+        assert!(parse(&tls).unwrap().listen().unwrap_err().to_string().contains("chmod"));
         assert!(parse("tls_key = 'b'").unwrap().listen().is_err());
     }
 
     #[test]
     fn zero_is_no_bound() {
-        for key in ["running_max", "kv_cache_mib", "body_bytes_max", "context_len"] {
+        for key in ["running_max", "queue_len_max", "kv_cache_mib", "body_bytes_max", "context_len"]
+        {
             assert!(parse(&format!("{key} = 0")).unwrap_err().to_string().contains(key));
+            let huge = format!("{key} = {}", i64::MAX);
+            assert!(parse(&huge).unwrap_err().to_string().contains(key));
         }
     }
 }

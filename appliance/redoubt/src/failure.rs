@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::screen;
+
 /// A failure, told.
 #[derive(Debug)]
 pub struct Failure {
@@ -23,7 +25,8 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.error)?;
-        self.hint.iter().try_for_each(|hint| write!(f, "\nhint: {hint}"))
+        // Messages may quote files.
+        write!(f, "error: {}", screen::plain(&self.error))?;
+        self.hint.iter().try_for_each(|hint| write!(f, "\nhint: {}", screen::plain(hint)))
     }
 }

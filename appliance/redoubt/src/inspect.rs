@@ -1,6 +1,7 @@
 //! `redoubt models inspect`: what a file holds and whether it would run, without loading it.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 
 use models::dtype::DType;
@@ -10,63 +11,68 @@ use text::{ChatTemplate, Tokenizer};
 
 use crate::failure::Failure;
 use crate::load;
+use crate::screen;
 
-/// Prints all that is known of a file.
+/// Prints all that is known of a file; fails where it would not be served.
 pub fn run(path: &Path) -> Result<(), Failure> {
     let weights = load::open(path)?;
-    let header = weights.header();
-    println!("{}: {} bytes, {} tensors", path.display(), header.file_bytes, header.tensors.len());
-    print_types(&weights);
-    print_vocabulary(&weights);
-    match models::family::plan(&weights) {
-        Ok(plan) => {
-            println!("\nparameters  {:.1} million", plan.parameter_count() as f64 / 1e6);
-            println!("KV cache    {} bytes per token", plan.cache_elements_per_position() * 4);
-            print!("\n{plan}");
-            Ok(())
-        }
-        Err(error) => Err(Failure::new(error).hint("this program cannot run the file")),
-    }
+    let mut out = String::new();
+    let outcome = describe(path, &weights, &mut out);
+    screen::show(&screen::plain(&out))?;
+    outcome.map_err(|error| Failure::new(error).hint("this program cannot run the file"))
 }
 
-fn print_types(weights: &Weights) {
+/// Writes what the file holds; the error says why it would not run.
+fn describe(path: &Path, weights: &Weights, out: &mut String) -> Result<(), String> {
+    let header = weights.header();
+    let (bytes, tensors) = (header.file_bytes, header.tensors.len());
+    out.push_str(&format!("{}: {bytes} bytes, {tensors} tensors\n", path.display()));
+    types(weights, out);
+    let text = vocabulary(weights, out);
+    let plan = models::family::plan(weights).map_err(|error| error.to_string())?;
+    out.push_str(&format!(
+        "\nparameters  {:.1} million\nKV cache    {} bytes per token\n\n{plan}",
+        plan.parameter_count() as f64 / 1e6,
+        plan.cache_elements_per_position() * 4
+    ));
+    text
+}
+
+fn types(weights: &Weights, out: &mut String) {
     let mut types: BTreeMap<DType, (usize, u64)> = BTreeMap::new();
     for tensor in weights.header().tensors.values() {
         let entry = types.entry(tensor.dtype).or_default();
         *entry = (entry.0 + 1, entry.1 + tensor.bytes);
     }
     for (dtype, (count, bytes)) in types {
-        println!("  {dtype:<6} {count:>5} tensors {bytes:>14} bytes");
+        out.push_str(&format!("  {dtype:<6} {count:>5} tensors {bytes:>14} bytes\n"));
     }
 }
 
-fn print_vocabulary(weights: &Weights) {
-    let vocabulary = match Vocabulary::from_header(weights.header()) {
-        Ok(vocabulary) => vocabulary,
-        Err(error) => return println!("\nvocabulary  cannot be used: {error}"),
-    };
+fn vocabulary(weights: &Weights, out: &mut String) -> Result<(), String> {
+    let told = |what: &str, error: &dyn Display| format!("the {what} cannot be used: {error}");
+    let vocabulary =
+        Vocabulary::from_header(weights.header()).map_err(|error| told("vocabulary", &error))?;
     let algorithm = match &vocabulary.algorithm {
         Algorithm::ByteLevelBpe { pre, .. } => {
             format!("byte-level BPE, pre-tokenizer '{}'", pre.as_deref().unwrap_or("default"))
         }
         Algorithm::SentencePiece { .. } => "SentencePiece BPE".to_owned(),
     };
-    println!("\nvocabulary  {} tokens, {algorithm}", vocabulary.tokens.len());
-    if let Err(error) = Tokenizer::new(&vocabulary) {
-        println!("tokenizer   cannot be built: {error}");
-    }
-    let template = match &vocabulary.chat_template {
-        None => "none: only /v1/completions would work".to_owned(),
-        Some(source) => match ChatTemplate::new(source, &vocabulary) {
-            Err(error) => format!("cannot be used: {error}"),
-            Ok(template) => format!(
-                "tools {}, thinking switch {}",
-                yes_no(template.takes_tools()),
-                yes_no(template.takes_thinking())
-            ),
-        },
+    out.push_str(&format!("\nvocabulary  {} tokens, {algorithm}\n", vocabulary.tokens.len()));
+    Tokenizer::new(&vocabulary).map_err(|error| told("tokenizer", &error))?;
+    let Some(source) = &vocabulary.chat_template else {
+        out.push_str("template    none: only /v1/completions would work\n");
+        return Ok(());
     };
-    println!("template    {template}");
+    let template =
+        ChatTemplate::new(source, &vocabulary).map_err(|error| told("template", &error))?;
+    out.push_str(&format!(
+        "template    tools {}, thinking switch {}\n",
+        yes_no(template.takes_tools()),
+        yes_no(template.takes_thinking())
+    ));
+    Ok(())
 }
 
 fn yes_no(yes: bool) -> &'static str {

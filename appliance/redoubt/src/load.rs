@@ -1,6 +1,7 @@
 //! A model file to a served model: header, digest, plan, weights, tokenizer, engine.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use compute::batch::BLOCK_LEN;
@@ -22,7 +23,7 @@ use crate::failure::Failure;
 
 /// Prompt tokens per engine step: what a long prompt may delay everybody's next token by.
 const CHUNK_LEN_MAX: usize = 64;
-/// Bytes hashed between two updates of the progress bar.
+/// Bytes hashed between two looks at the progress bar and at whether to stop.
 const HASH_BYTES: usize = 1 << 20;
 
 /// Opens and verifies a model file.
@@ -38,24 +39,30 @@ pub fn open(path: &Path) -> Result<Weights, Failure> {
     })
 }
 
-/// Loads a model and starts its engine.
-pub fn load(path: &Path, config: &Config, clock: &Clock) -> Result<Served, Failure> {
+/// Loads a model and starts its engine; `None` where it was told to stop.
+pub fn load(
+    path: &Path,
+    config: &Config,
+    clock: &Clock,
+    stop: &AtomicBool,
+) -> Result<Option<Served>, Failure> {
     let weights = open(path)?;
     let plan = plan(path, &weights)?;
     let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let (tokenizer, template) = text_side(path, &weights)?;
-    let (sha256, executor) = std::thread::scope(|scope| {
-        let hashing = scope.spawn(|| sha256(path, weights.header().file_bytes));
-        let executor = executor(&plan, &weights, config, path);
-        let sha256 = hashing.join().map_err(|_| Failure::new("hashing the file failed"))?;
-        Ok::<_, Failure>((sha256?, executor?))
-    })?;
+    if tokenizer.vocabulary_len() > plan.vocabulary_len {
+        let (tokens, rows) = (tokenizer.vocabulary_len(), plan.vocabulary_len);
+        let error = format!("{}: {tokens} tokens, but embeddings for {rows}", path.display());
+        return Err(Failure::new(error).hint("the file was put together wrongly; get another"));
+    }
+    let Some(sha256) = sha256(weights.bytes(), stop) else { return Ok(None) };
+    let executor = executor(&plan, &weights, config, path)?;
     let card = cards::find(&file, &sha256)?;
     let (name, provenance) = match &card {
         Some(card) => {
             (card.name.clone(), format!("local file, as its card says (licence {})", card.licence))
         }
-        None => (file.trim_end_matches(".gguf").to_owned(), "local file, unverified".to_owned()),
+        None => (cards::stem(&file).to_owned(), "local file, unverified".to_owned()),
     };
     let engine = engine::start(
         executor,
@@ -67,7 +74,7 @@ pub fn load(path: &Path, config: &Config, clock: &Clock) -> Result<Served, Failu
         },
     )
     .map_err(|error| Failure::new(format!("the engine's thread cannot be started: {error}")))?;
-    Ok(Served {
+    Ok(Some(Served {
         name,
         created_unix_seconds: clock.unix_seconds(),
         engine,
@@ -80,7 +87,7 @@ pub fn load(path: &Path, config: &Config, clock: &Clock) -> Result<Served, Failu
         ),
         provenance,
         sha256,
-    })
+    }))
 }
 
 fn plan(path: &Path, weights: &Weights) -> Result<Plan, Failure> {
@@ -131,26 +138,20 @@ fn executor(
     Ok(executor)
 }
 
-/// SHA-256 of a file, hexadecimal; read, not mapped: the bytes that were hashed are on record.
-fn sha256(path: &Path, file_bytes: u64) -> Result<String, Failure> {
-    use std::io::Read;
-    let failed = |error| Failure::new(format!("reading {}: {error}", path.display()));
-    let mut file = std::fs::File::open(path).map_err(failed)?;
+/// SHA-256 of the bytes that are served, hexadecimal; `None` where it was told to stop.
+fn sha256(bytes: &[u8], stop: &AtomicBool) -> Option<String> {
+    let bar = bar("checking", bytes.len() as u64);
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0u8; HASH_BYTES];
-    let mut done = 0u64;
-    loop {
-        let read = file.read(&mut buffer).map_err(failed)?;
-        if read == 0 {
-            break;
+    for piece in bytes.chunks(HASH_BYTES) {
+        if stop.load(Ordering::Acquire) {
+            bar.finish_and_clear();
+            return None;
         }
-        hasher.update(&buffer[..read]);
-        done += read as u64;
+        hasher.update(piece);
+        bar.inc(piece.len() as u64);
     }
-    if done != file_bytes {
-        return Err(Failure::new(format!("{} changed while it was read", path.display())));
-    }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    bar.finish_and_clear();
+    Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A bar on a terminal; nothing elsewhere.

@@ -6,10 +6,13 @@ mod chat;
 mod client;
 mod config;
 mod failure;
+mod first_key;
 mod inspect;
 mod keys;
 mod load;
+mod screen;
 mod serve;
+mod state_dir;
 mod status;
 
 use std::path::PathBuf;
@@ -49,8 +52,11 @@ enum Verb {
         models: Vec<PathBuf>,
     },
     /// Talk to a served model from this terminal.
-    #[command(after_help = "Ctrl-C stops an answer, Ctrl-D leaves. Example:
-  redoubt chat --system 'Answer in one sentence.'")]
+    #[command(
+        after_help = "Ctrl-C stops an answer; at the prompt it leaves, as Ctrl-D does. /clear \
+forgets the conversation. Example:
+  redoubt chat --system 'Answer in one sentence.'"
+    )]
     Chat {
         /// Which model; the only one where there is one.
         #[arg(long)]
@@ -58,6 +64,9 @@ enum Verb {
         /// A system message to begin with.
         #[arg(long)]
         system: Option<String>,
+        /// How freely words are drawn, 0 to 2; 0 always takes the likeliest.
+        #[arg(long, default_value_t = 0.2)]
+        temperature: f32,
     },
     /// List served models, or look into a file.
     #[command(subcommand)]
@@ -121,7 +130,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.verb {
         Verb::Serve { models } => serve::run(config.with_models(models)),
         Verb::Models(Models::Inspect { file }) => inspect::run(&file),
-        Verb::Chat { model, system } => client::block_on(chat::run(&socket, model, system)),
+        Verb::Chat { model, system, temperature } => {
+            client::block_on(chat::run(&socket, chat::Settings { model, system, temperature }))
+        }
         Verb::Models(Models::List) => client::block_on(status::models(&socket)),
         Verb::Status { json } => client::block_on(status::run(&socket, json)),
         Verb::Keys(Keys::Create { tenant, label }) => {

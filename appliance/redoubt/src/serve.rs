@@ -1,21 +1,27 @@
 //! `redoubt serve`: one process, one state folder, until SIGTERM or Ctrl-C.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{IsTerminal, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use access::KeyStore;
 use ledger::Clock;
-use server::{Server, Shared, State};
-use tokio::signal::unix::{SignalKind, signal};
+use server::{ListenError, Server, Shared, State};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::first_key;
 use crate::load;
+use crate::state_dir;
+
+/// A load that is told to stop looks up within this time.
+const LOAD_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves until stopped.
 pub fn run(config: Config) -> Result<(), Failure> {
@@ -26,14 +32,14 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let clock = Clock::system();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_timer(LedgerTime(clock.clone()))
         .with_target(false)
         .init();
     let listen = config.listen()?;
     // What is plainly wrong is told before anything listens.
     config.models.iter().try_for_each(|path| load::open(path).map(drop))?;
-    let _lock = take_state_dir(&config.state_dir)?;
+    let _lock = state_dir::take(&config.state_dir)?;
     let keys =
         KeyStore::open(&config.state_dir.join("keys.db"), clock.clone()).map_err(Failure::new)?;
     let limits = config.limits();
@@ -42,38 +48,71 @@ pub fn run(config: Config) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("the async runtime cannot be started: {error}")))?;
-    runtime.block_on(async {
-        let server = Server::bind(&listen, Arc::clone(&state)).await.map_err(|error| {
-            Failure::new(error).hint("set another 'listen' address, or stop what uses this one")
-        })?;
+    let outcome = runtime.block_on(async {
+        let server = Server::bind(&listen, Arc::clone(&state)).await.map_err(cannot_listen)?;
         let address = server.address().map_err(Failure::new)?;
         let scheme = if listen.tls.is_some() { "https" } else { "http" };
-        let url = format!("{scheme}://{address}/v1");
+        let stop = Arc::new(AtomicBool::new(false));
         let loading = tokio::task::spawn_blocking({
-            let state = Arc::clone(&state);
-            move || load_all(&config, &state, &url)
+            let (state, stop) = (Arc::clone(&state), Arc::clone(&stop));
+            let url = format!("{scheme}://{address}/v1");
+            move || load_all(&config, &state, &url, &stop)
         });
-        serve(server, &state, loading).await
-    })
+        serve(server, &state, loading, &stop).await
+    });
+    runtime.shutdown_timeout(LOAD_STOP_TIMEOUT);
+    outcome
 }
 
-/// Runs until a signal comes, or until a model cannot be loaded.
+fn cannot_listen(error: ListenError) -> Failure {
+    let hint = match &error {
+        ListenError::Address { .. } => "set another 'listen' address, or stop what uses this one",
+        ListenError::Socket { .. } => {
+            "set another 'state_dir': a short path (a socket's has at most 107 bytes) to write to"
+        }
+        ListenError::SocketInUse { .. } => "stop that server first, or set another 'state_dir'",
+        ListenError::Tls(_) => "check 'tls_certificates', 'tls_key' and 'tls_client_authorities'",
+    };
+    Failure::new(error).hint(hint)
+}
+
+/// SIGTERM and Ctrl-C.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Signals { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Runs until a signal comes, or until a model cannot be loaded. A second signal ends what still
+/// runs.
 async fn serve(
     server: Server,
     state: &Shared,
-    loading: tokio::task::JoinHandle<Result<(), Failure>>,
+    loading: JoinHandle<Result<(), Failure>>,
+    stop: &AtomicBool,
 ) -> Result<(), Failure> {
     let failed = |error| Failure::new(format!("signals cannot be received: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut first = Signals::new().map_err(failed)?;
+    let mut second = Signals::new().map_err(failed)?;
     let mut outcome = Ok(());
     let until = async {
         let stopped = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::info!("stopping: running requests may end");
+            first.next().await;
+            stop.store(true, Ordering::Release);
+            tracing::info!("stopping: running requests may end; a second signal cuts them off");
         };
         let load_failed = async {
             match loading.await {
@@ -87,16 +126,28 @@ async fn serve(
             failure = load_failed => outcome = Err(failure),
         }
     };
-    server.run(until).await;
+    let hurry = async {
+        // Both streams see every signal; the first of this one is the one that began the end.
+        second.next().await;
+        second.next().await;
+        tracing::warn!("stopping at once");
+    };
+    server.run_until(until, hurry).await;
     state.registry.all().iter().for_each(|served| served.engine.close());
     outcome
 }
 
-fn load_all(config: &Config, state: &State, url: &str) -> Result<(), Failure> {
+fn load_all(config: &Config, state: &State, url: &str, stop: &AtomicBool) -> Result<(), Failure> {
+    let mut paths: BTreeMap<String, PathBuf> = BTreeMap::new();
     for path in &config.models {
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        state.registry.set_loading(Some(file.clone()));
-        let served = load::load(path, config, &state.clock)?;
+        state.registry.set_loading(Some(file));
+        let Some(served) = load::load(path, config, &state.clock, stop)? else { return Ok(()) };
+        if let Some(other) = paths.insert(served.name.clone(), path.clone()) {
+            let (one, two) = (other.display(), path.display());
+            let error = format!("{one} and {two} would both be served as '{}'", served.name);
+            return Err(Failure::new(error).hint("rename one of the files, or leave it out"));
+        }
         tracing::info!(
             model = served.name,
             provenance = served.provenance,
@@ -106,67 +157,12 @@ fn load_all(config: &Config, state: &State, url: &str) -> Result<(), Failure> {
         );
         state.registry.add(served);
     }
+    if stop.load(Ordering::Acquire) {
+        return Ok(());
+    }
     let model = state.registry.all().first().map(|m| m.name.clone()).unwrap_or_default();
     tracing::info!(url, "serving");
-    first_key(config, state, url, &model)
-}
-
-/// Makes the first key and shows it. Only once all else has worked: a key that was made and never
-/// shown would be lost.
-fn first_key(config: &Config, state: &State, url: &str, model: &str) -> Result<(), Failure> {
-    if !state.keys.is_empty().map_err(Failure::new)? {
-        return Ok(());
-    }
-    let key = state.keys.create("default", "first key").map_err(Failure::new)?;
-    show_first_key(&config.state_dir, url, model, &key.secret)
-}
-
-/// On a terminal with a request to paste; elsewhere in a file for its owner alone. Never in a log.
-fn show_first_key(state_dir: &Path, url: &str, model: &str, key: &str) -> Result<(), Failure> {
-    if std::io::stdout().is_terminal() {
-        println!(
-            "\nThis is your first API key; it is shown only now:\n\n  {key}\n\nTry it:\n\n  \
-             curl {url}/chat/completions -H 'Authorization: Bearer {key}' \\\n    \
-             -H 'Content-Type: application/json' \\\n    \
-             -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \
-             \"content\": \"What is the capital of France?\"}}]}}'\n\n\
-             or talk to it in another terminal: redoubt chat\n"
-        );
-        return Ok(());
-    }
-    let path = state_dir.join("first-key");
-    let failed = |error| {
-        Failure::new(format!("writing the first key to {}: {error}", path.display()))
-            .hint("make room, start again, and run 'redoubt keys create' for a new key")
-    };
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed)?;
-    writeln!(file, "{key}").and_then(|()| file.sync_all()).map_err(failed)?;
-    println!("The first API key is in {}; move it away once read.", path.display());
-    Ok(())
-}
-
-/// Creates the folder for its owner alone, and holds it: one server per folder.
-fn take_state_dir(path: &Path) -> Result<File, Failure> {
-    let failed = |error| {
-        Failure::new(format!("the state folder {}: {error}", path.display()))
-            .hint("set 'state_dir' in the configuration to a folder that you may write to")
-    };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-    let lock = File::create(path.join("lock")).map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(fs::TryLockError::Error(error)) => Err(failed(error)),
-        Err(fs::TryLockError::WouldBlock) => {
-            let error = format!("another redoubt serves from {}", path.display());
-            Err(Failure::new(error).hint("stop it first, or set another 'state_dir'"))
-        }
-    }
+    first_key::show(config, &state.keys, url, &model)
 }
 
 /// Log lines are dated by the ledger.

@@ -7,39 +7,47 @@ use serde_json::Value;
 
 use crate::client::call;
 use crate::failure::Failure;
+use crate::screen;
 
 /// Shows what runs.
 pub async fn run(socket: &Path, json: bool) -> Result<(), Failure> {
     let status = call(socket, Method::GET, "/admin/status", None).await?;
     if json {
-        println!("{status:#}");
-        return Ok(());
+        return screen::show(&format!("{status:#}\n"));
     }
-    println!("redoubt {}: {}", text(&status, "version"), text(&status, "health"));
+    let mut out = format!("redoubt {}: {}\n", text(&status, "version"), text(&status, "health"));
     if let Some(loading) = status["loading"].as_str() {
-        println!("loading   {loading}");
+        out.push_str(&format!("loading   {loading}\n"));
     }
     for model in status["models"].as_array().into_iter().flatten() {
-        println!("\n{}", text(model, "name"));
-        println!("  origin    {}", text(model, "provenance"));
-        println!("  sha256    {}", text(model, "sha256"));
-        println!("  context   {} tokens", model["context_len"]);
-        println!("  running   {} of {}", model["running"], model["running_max"]);
-        println!("  queue     {} of {}", model["queued"], model["queue_len_max"]);
-        println!("  KV cache  {} of {} blocks", model["blocks_used"], model["blocks"]);
+        out.push_str(&format!(
+            "\n{}\n  origin    {}\n  sha256    {}\n  context   {} tokens\n  running   {} of {}\n  \
+             queue     {} of {}\n  KV cache  {} of {} blocks\n",
+            text(model, "name"),
+            text(model, "provenance"),
+            text(model, "sha256"),
+            model["context_len"],
+            model["running"],
+            model["running_max"],
+            model["queued"],
+            model["queue_len_max"],
+            model["blocks_used"],
+            model["blocks"],
+        ));
     }
-    Ok(())
+    screen::show(&screen::plain(&out))
 }
 
 /// Lists served models.
 pub async fn models(socket: &Path) -> Result<(), Failure> {
     let status = call(socket, Method::GET, "/admin/status", None).await?;
-    println!("{:<40}{:<10}ORIGIN", "MODEL", "CONTEXT");
+    let mut out = format!("{:<40}{:<10}ORIGIN\n", "MODEL", "CONTEXT");
     for model in status["models"].as_array().into_iter().flatten() {
         let context_len = model["context_len"].to_string();
-        println!("{:<40}{context_len:<10}{}", text(model, "name"), text(model, "provenance"));
+        let (name, origin) = (text(model, "name"), text(model, "provenance"));
+        out.push_str(&format!("{name:<40}{context_len:<10}{origin}\n"));
     }
-    Ok(())
+    screen::show(&screen::plain(&out))
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {

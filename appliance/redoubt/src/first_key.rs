@@ -1,0 +1,97 @@
+//! The first API key: made once all else has worked, shown once, never in a log.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use access::KeyStore;
+
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::screen;
+
+/// Makes the first key, where there is none yet, and shows a request to paste on a terminal. Without
+/// a terminal the key goes to a file for its owner alone.
+pub fn show(config: &Config, keys: &KeyStore, url: &str, model: &str) -> Result<(), Failure> {
+    let first = match keys.is_empty().map_err(Failure::new)? {
+        true => Some(keys.create("default", "first key").map_err(Failure::new)?.secret),
+        false => None,
+    };
+    match (std::io::stdout().is_terminal(), first) {
+        (true, Some(key)) => screen::show(&format!(
+            "\nThis is your first API key; it is shown only now:\n\n  {key}\n{}",
+            request(config, url, model, &key)
+        )),
+        (true, None) => screen::show(&format!(
+            "\nWith one of your keys ('redoubt keys create' makes another):\n{}",
+            request(config, url, model, "KEY")
+        )),
+        (false, Some(key)) => write(&config.state_dir, &key),
+        (false, None) => Ok(()),
+    }
+}
+
+/// A request to paste.
+fn request(config: &Config, url: &str, model: &str, key: &str) -> String {
+    let certificates = config.certificate_arguments();
+    let body = serde_json::json!({
+        "model": model, "temperature": 0,
+        "messages": [{"role": "user", "content": "What is the capital of France?"}],
+    });
+    format!(
+        "\nTry it:\n\n  curl {url}/chat/completions {certificates}\\\n    -H 'Authorization: Bearer \
+         {key}' \\\n    -H 'Content-Type: application/json' \\\n    -d {}\n\nor talk to it in \
+         another terminal: redoubt chat\n\n",
+        quoted(&body.to_string())
+    )
+}
+
+/// As one word of a shell's command line.
+pub fn quoted(word: &str) -> String {
+    format!("'{}'", screen::plain(word).replace('\'', r"'\''"))
+}
+
+fn write(state_dir: &Path, key: &str) -> Result<(), Failure> {
+    let (path, new) = (state_dir.join("first-key"), state_dir.join("first-key.new"));
+    let failed = |error| {
+        Failure::new(format!("writing the first key to {}: {error}", path.display()))
+            .hint("make room, start again, and run 'redoubt keys create' for a new key")
+    };
+    // What an earlier start left half-written.
+    if new.symlink_metadata().is_ok() {
+        fs::remove_file(&new).map_err(failed)?;
+    }
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
+    writeln!(file, "{key}").and_then(|()| file.sync_all()).map_err(failed)?;
+    fs::rename(&new, &path).map_err(failed)?;
+    File::open(state_dir).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    let place = path.display();
+    screen::show(&format!("The first API key is in {place}; move it away once read.\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_file_is_its_owners_alone_whatever_lay_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("first-key");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        std::os::unix::fs::symlink("/dev/null", folder.path().join("first-key.new")).unwrap();
+        write(folder.path(), "rdt-1").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "rdt-1\n");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn words_stay_words() {
+        assert_eq!(quoted("it's $(x)"), r"'it'\''s $(x)'");
+        assert_eq!(quoted("a\x1bb"), "'a\\u{1b}b'");
+    }
+}
