@@ -122,8 +122,11 @@ pub struct Served {
 }
 
 impl Served {
-    /// The next line that contains `what`.
-    fn wait_for(&mut self, what: &str) -> String {
+    /// The next line that it prints with `what` in it.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub fn wait_for(&mut self, what: &str) -> String {
         loop {
             match self.lines.recv_timeout(START_TIMEOUT) {
                 Ok(line) => {
@@ -161,14 +164,22 @@ impl Served {
         self.child.wait().expect("it ends");
     }
 
+    /// Sends SIGTERM.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn ask_to_stop(&self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
     /// SIGTERM; how it ended and every line that it printed.
     ///
     /// # Panics
     /// When it does not end.
     pub fn terminate(mut self) -> (ExitStatus, Vec<String>) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
-        assert!(sent.success());
+        self.ask_to_stop();
         while let Ok(line) = self.lines.recv_timeout(START_TIMEOUT) {
             self.seen.push(line);
         }
