@@ -298,7 +298,9 @@ mod tests {
 
     #[test]
     fn parallel_calls() {
-        let text = "Let me see.\n<tool_call>\n{\"name\": \"a\", \"arguments\": {\"x\": 1.50, \"y\": \"é<b>\"}}\n</tool_call>\n<tool_call>{\"name\":\"b\",\"parameters\":{}}</tool_call>\n";
+        let text = "Let me see.\n<tool_call>\n\
+            {\"name\": \"a\", \"arguments\": {\"x\": 1.50, \"y\": \"é<b>\"}}\n</tool_call>\n\
+            <tool_call>{\"name\":\"b\",\"parameters\":{}}</tool_call>\n";
         let expected =
             [content("Let me see."), tool("a", r#"{"x":1.5,"y":"é<b>"}"#), tool("b", "{}")];
         assert_eq!(run(true, false, &[text]), expected);
@@ -347,8 +349,8 @@ mod tests {
             open: bool,
         ) {
             let text = parts.concat();
-            let mut at: Vec<usize> =
-                cuts.into_iter().filter(|c| text.is_char_boundary(*c) && *c <= text.len()).collect();
+            let is_cut = |at: &usize| text.is_char_boundary(*at) && *at <= text.len();
+            let mut at: Vec<usize> = cuts.into_iter().filter(is_cut).collect();
             at.extend([0, text.len()]);
             at.sort();
             let pushes: Vec<&str> = at.windows(2).map(|w| &text[w[0]..w[1]]).collect();

@@ -4,11 +4,14 @@
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
+use crate::effort::{charge_bytes, charge_items};
 use crate::marks;
 use crate::python;
 
 /// Deepest value that is written.
 const DEPTH_MAX: usize = 200;
+/// Longest indentation, and longest separator, in bytes.
+const SEPARATOR_BYTES_MAX: usize = 64;
 
 /// How to write.
 struct Style {
@@ -20,18 +23,21 @@ struct Style {
 }
 
 /// The filter `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
+///
+/// It pays for each part before it writes it.
 pub(crate) fn tojson(
     state: &State,
     value: &Value,
     ensure_ascii: Option<Value>,
+    indent: Option<Value>,
     kwargs: Kwargs,
 ) -> Result<Value, Error> {
-    let indent = match kwargs.get::<Option<Value>>("indent")? {
+    let indent = match indent.or(kwargs.get("indent")?) {
         None => None,
         Some(indent) if indent.is_none() || indent.is_undefined() => None,
         Some(indent) => Some(match indent.as_str() {
-            Some(text) => text.to_owned(),
-            None => " ".repeat(usize::try_from(indent)?.min(64)),
+            Some(text) => bounded(text)?,
+            None => " ".repeat(usize::try_from(indent)?.min(SEPARATOR_BYTES_MAX)),
         }),
     };
     let separators = kwargs.get::<Option<Value>>("separators")?.filter(|pair| !pair.is_none());
@@ -60,7 +66,14 @@ fn is_set(kwargs: &Kwargs, name: &'static str) -> Result<bool, Error> {
 
 fn text_at(pair: &Value, index: usize) -> Result<String, Error> {
     let item = pair.get_item_by_index(index)?;
-    item.as_str().map(str::to_owned).ok_or_else(|| unsupported("separators are not two strings"))
+    bounded(item.as_str().ok_or_else(|| unsupported("separators are not two strings"))?)
+}
+
+fn bounded(text: &str) -> Result<String, Error> {
+    match text.len() <= SEPARATOR_BYTES_MAX {
+        true => Ok(text.to_owned()),
+        false => Err(unsupported("tojson: a separator or an indentation is too long")),
+    }
 }
 
 fn unsupported(what: &'static str) -> Error {
@@ -77,7 +90,11 @@ fn write(
     if depth > DEPTH_MAX {
         return Err(unsupported("tojson: the value nests too deep"));
     }
-    let before = out.len();
+    let indents = style.indent.as_ref().map_or(0, |indent| (1 + depth) * indent.len());
+    let separators = style.item_separator.len() + style.key_separator.len();
+    let text =
+        value.as_str().map_or(0, |text| if style.ensure_ascii { 12 } else { 6 } * text.len());
+    state.consume_fuel(1 + ((indents + separators) / 16 + text / 192) as u64)?;
     if let Some(float) = value.downcast_object_ref::<python::Float>() {
         out.push_str(&python::float_text(float.0));
         return Ok(());
@@ -105,7 +122,7 @@ fn write(
         ValueKind::Map => write_map(state, style, value, depth, out)?,
         _ => return Err(unsupported("tojson: a value that JSON does not have")),
     }
-    state.consume_fuel(1 + (out.len() - before) as u64 / 64)
+    Ok(())
 }
 
 fn write_map(
@@ -115,6 +132,7 @@ fn write_map(
     depth: usize,
     out: &mut String,
 ) -> Result<(), Error> {
+    charge_items(state, value.len().unwrap_or(0))?;
     let mut keys: Vec<Value> = value.try_iter()?.collect();
     if keys.is_empty() {
         out.push_str("{}");
@@ -126,6 +144,7 @@ fn write_map(
     out.push('{');
     for (index, key) in keys.iter().enumerate() {
         separate(style, index, depth + 1, out);
+        charge_bytes(state, 6 * key.as_str().map_or(0, str::len))?;
         match key.as_str() {
             Some(text) => write_string(state, text, style.ensure_ascii, out),
             None => {

@@ -1,14 +1,20 @@
 //! Chat templates, rendered byte for byte as `transformers.apply_chat_template` renders them, with
 //! a bound on work and size. A template comes with a model file: it is not trusted to end.
 
-use minijinja::value::Value as Variable;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, syntax::SyntaxConfig};
+use std::collections::{BTreeMap, HashSet};
+use std::thread;
+
+use minijinja::machinery::Token;
+use minijinja::value::{Kwargs, Value as Variable};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, machinery, syntax::SyntaxConfig};
 use models::vocabulary::Vocabulary;
 use serde_json::Value;
 
 use crate::calendar;
+use crate::effort;
 use crate::error::TextError;
 use crate::marks::{self, Marker};
+use crate::operators;
 use crate::prompt::Prompt;
 use crate::python;
 use crate::python_json;
@@ -16,13 +22,25 @@ use crate::request::Request;
 use crate::specials::Specials;
 
 /// Longest template source, in bytes; published ones stay below 40,000.
-const SOURCE_BYTES_MAX: usize = 1 << 20;
+const SOURCE_BYTES_MAX: usize = 256 << 10;
+/// Most tokens between two braces. Each can nest the expression one deeper, and compiling takes
+/// stack by its depth and time by its square.
+const TAG_TOKENS_MAX: usize = 2_048;
 /// Longest rendered prompt, in bytes.
 const PROMPT_BYTES_MAX: usize = 16 << 20;
 /// Instructions that any template may run: a hostile one ends within 50 ms.
 const FUEL_BASE: u64 = 150_000;
-/// Further fuel per byte of request; one unit pays for 64 bytes of text.
-const FUEL_PER_BYTE: u64 = 1;
+/// Further fuel per string of a request, and bytes of it per further unit; one unit pays for
+/// 64 bytes of text.
+const FUEL_PER_STRING: u64 = 64;
+const BYTES_PER_FUEL: u64 = 4;
+/// Most fuel, however long the request is: it bounds memory, and how deep values can nest.
+const FUEL_MAX: u64 = 2_000_000;
+/// Stack of a rendering: the deepest value that `FUEL_MAX` can build is dropped within it, twice
+/// over. Pages that are not used cost nothing.
+const STACK_BYTES: usize = 64 << 20;
+/// Longest format of `strftime_now`, in bytes.
+const TIME_FORMAT_BYTES_MAX: usize = 256;
 const NAME: &str = "chat";
 
 /// A chat template, compiled.
@@ -65,15 +83,17 @@ impl ChatTemplate {
         if source.len() > SOURCE_BYTES_MAX {
             return Err(TextError::TemplateSyntax(format!("longer than {SOURCE_BYTES_MAX} bytes")));
         }
-        let mut environment = environment();
+        let syntax = |error: Error| TextError::TemplateSyntax(describe(&error));
         let compiled = without_generation_blocks(source);
-        environment
-            .add_template_owned(NAME, compiled)
-            .map_err(|error| TextError::TemplateSyntax(describe(&error)))?;
-        let template = environment
-            .get_template(NAME)
-            .map_err(|error| TextError::TemplateSyntax(describe(&error)))?;
-        let variables = template.undeclared_variables(false);
+        check_tags(&compiled).map_err(syntax)?;
+        let mut environment = environment();
+        let compile = || -> Result<HashSet<String>, Error> {
+            environment.add_template_owned(NAME, compiled)?;
+            let template = environment.get_template(NAME)?;
+            operators::replaced(&machinery::get_compiled_template(&template).instructions)?;
+            Ok(template.undeclared_variables(false))
+        };
+        let variables = on_own_stack(|| compile().map_err(syntax))?;
         let text = |id: Option<u32>| id.and_then(|id| vocabulary.tokens.get(id as usize)).cloned();
         Ok(ChatTemplate {
             takes_tools: variables.contains("tools"),
@@ -92,6 +112,10 @@ impl ChatTemplate {
     /// [`TextError::Refused`] with the template's own words where it calls `raise_exception`;
     /// other variants where the template fails, or asks for more work or text than it may.
     pub fn render(&self, input: &ChatInput<'_>) -> Result<Prompt, TextError> {
+        on_own_stack(|| self.render_here(input))
+    }
+
+    fn render_here(&self, input: &ChatInput<'_>) -> Result<Prompt, TextError> {
         let request = Request::new(input.messages, input.tools)?;
         let render = |request: &Request, marks: &str| self.render_once(request, input, marks);
         let prompt = self.marker.prompt(&request, &render)?;
@@ -135,13 +159,14 @@ impl ChatTemplate {
         input: &ChatInput<'_>,
         marks_in_use: &str,
     ) -> Result<String, TextError> {
-        let mut bytes = 0u64;
-        request.visit(&mut |text| bytes += 16 + text.len() as u64);
+        let mut fuel = FUEL_BASE;
+        request.visit(&mut |text| fuel += FUEL_PER_STRING + text.len() as u64 / BYTES_PER_FUEL);
         let mut environment = self.environment.clone();
-        environment.set_fuel(Some(FUEL_BASE + FUEL_PER_BYTE * bytes));
+        environment.set_fuel(Some(fuel.min(FUEL_MAX)));
         let seconds = input.unix_seconds;
-        environment
-            .add_function("strftime_now", move |format: &str| calendar::strftime(seconds, format));
+        environment.add_function("strftime_now", move |format: Option<&str>, named: Kwargs| {
+            strftime_now(seconds, format, &named)
+        });
         let none = Variable::from(());
         let mut all = vec![
             ("messages", python::values(&request.messages)),
@@ -158,8 +183,7 @@ impl ChatTemplate {
         if !marks_in_use.is_empty() {
             all.push((marks::VARIABLE, Variable::from(marks_in_use)));
         }
-        let template = environment.get_template(NAME).map_err(|error| failure(&error))?;
-        let text = template.render(Variable::from_pairs(all)).map_err(|error| failure(&error))?;
+        let text = run(&environment, Variable::from_pairs(all)).map_err(|error| failure(&error))?;
         match text.len() <= PROMPT_BYTES_MAX {
             true => Ok(text),
             false => Err(TextError::PromptTooLong { bytes_max: PROMPT_BYTES_MAX }),
@@ -169,18 +193,79 @@ impl ChatTemplate {
 
 const THINK: &str = "<think>";
 
+fn syntax() -> SyntaxConfig {
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    syntax.expect("the default delimiters are valid")
+}
+
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-    environment.set_syntax(syntax.expect("the default delimiters are valid"));
+    environment.set_syntax(syntax());
     environment.set_auto_escape_callback(|_| AutoEscape::None);
+    effort::install(&mut environment);
+    operators::install(&mut environment);
     python::install(&mut environment);
     environment.add_filter("tojson", python_json::tojson);
-    environment.add_function("raise_exception", |message: Variable| -> Result<Variable, Error> {
-        let raised = Raised(message.to_string());
-        Err(Error::new(ErrorKind::InvalidOperation, "raised").with_source(raised))
-    });
+    environment.add_function(
+        "raise_exception",
+        |state: &mut minijinja::State, message: Variable| -> Result<Variable, Error> {
+            effort::charge_walk(state, &message)?;
+            let raised = Raised(message.to_string());
+            Err(Error::new(ErrorKind::InvalidOperation, "raised").with_source(raised))
+        },
+    );
     environment
+}
+
+/// Runs on a thread with the stack that templates may need.
+fn on_own_stack<T: Send>(
+    run: impl FnOnce() -> Result<T, TextError> + Send,
+) -> Result<T, TextError> {
+    let failed = |what: &str| TextError::Template(what.to_owned());
+    thread::scope(|scope| {
+        thread::Builder::new()
+            .name("chat template".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, run)
+            .map_err(|_| failed("no thread to run it on"))?
+            .join()
+            .unwrap_or_else(|_| Err(failed("the engine gave up")))
+    })
+}
+
+fn check_tags(source: &str) -> Result<(), Error> {
+    let mut tokens = 0;
+    for token in machinery::tokenize(source, false, syntax()) {
+        tokens = match token? {
+            (Token::VariableEnd | Token::BlockEnd, _) => 0,
+            _ => tokens + 1,
+        };
+        if tokens > TAG_TOKENS_MAX {
+            return Err(Error::new(ErrorKind::SyntaxError, "an expression is too long"));
+        }
+    }
+    Ok(())
+}
+
+fn run<'e>(environment: &'e Environment<'e>, variables: Variable) -> Result<String, Error> {
+    let template = environment.get_template(NAME)?;
+    let compiled = machinery::get_compiled_template(&template);
+    let instructions = operators::replaced(&compiled.instructions)?;
+    let mut text = String::new();
+    let mut out = machinery::make_string_output(&mut text);
+    let blocks = BTreeMap::new();
+    machinery::eval(environment, &instructions, variables, &blocks, &mut out, AutoEscape::None)?;
+    Ok(text)
+}
+
+/// The function `strftime_now(format)`.
+fn strftime_now(seconds: u64, format: Option<&str>, named: &Kwargs) -> Result<String, Error> {
+    let format = format.map_or_else(|| named.get("format"), Ok)?;
+    named.assert_all_used()?;
+    match format.len() <= TIME_FORMAT_BYTES_MAX {
+        true => Ok(calendar::strftime(seconds, format)),
+        false => Err(Error::new(ErrorKind::InvalidOperation, "strftime_now: a long format")),
+    }
 }
 
 /// `{% generation %}` marks what an assistant wrote, for training; it renders what is in it.
