@@ -4,7 +4,10 @@
 //! How the text is cut into pushes changes when pieces come, never what they add up to. Held back
 //! are: what may become a tag, white space that a tag would swallow, and a call until it is whole.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 const THINK: &str = "<think>";
 const THINK_END: &str = "</think>";
@@ -24,7 +27,7 @@ pub enum Piece {
     ToolCall {
         /// Name of the function.
         name: String,
-        /// Arguments as JSON text.
+        /// Arguments as JSON text, in the model's own spelling.
         arguments: String,
     },
 }
@@ -36,8 +39,29 @@ enum State {
     Content { visible: bool, drop_white: bool },
     /// A thinking block; `begun` once some of it was given out.
     Reasoning { begun: bool },
-    /// A call, after its tag. `white` stood before the tag; the first `scanned` bytes hold no end.
-    Call { white: String, scanned: usize, in_string: bool },
+    /// A call, after its tag.
+    Call(Call),
+}
+
+/// How far a call was read.
+#[derive(Default)]
+struct Call {
+    /// What stood before the tag.
+    white: String,
+    /// The first bytes, which hold no end.
+    scanned: usize,
+    in_string: bool,
+    /// Behind the first end tag that stands in a string. If a call begins after it, a quote was
+    /// odd, and the call ended there.
+    end_in_string: Option<usize>,
+}
+
+/// Where a call ends, and where the text goes on.
+enum CallEnd {
+    /// At an end tag.
+    Tag { at: usize },
+    /// It is none: it goes on behind its end tag as content.
+    Broken { behind: usize },
 }
 
 /// Splits a streamed answer into content, reasoning and tool calls (Hermes-style).
@@ -79,7 +103,7 @@ impl AnswerParser {
                 let text = if *begun { &*pending } else { pending.trim_start() };
                 push_text(&mut pieces, Piece::Reasoning, text.trim_end());
             }
-            State::Call { white, .. } => match calls(&pending) {
+            State::Call(Call { white, .. }) => match calls(&pending) {
                 Some(found) => pieces = found,
                 None => push_text(&mut pieces, Piece::Content, &format!("{white}{CALL}{pending}")),
             },
@@ -93,7 +117,7 @@ impl AnswerParser {
         match self.state {
             State::Content { visible, drop_white } => self.content(visible, drop_white, pieces),
             State::Reasoning { begun } => self.reasoning(begun, pieces),
-            State::Call { .. } => self.call(pieces),
+            State::Call(_) => self.call(pieces),
         }
     }
 
@@ -119,7 +143,7 @@ impl AnswerParser {
             let white = self.pending[text.len()..at].to_owned();
             push_text(pieces, Piece::Content, text);
             self.pending.drain(..at + CALL.len());
-            self.state = State::Call { white, scanned: 0, in_string: false };
+            self.state = State::Call(Call { white, ..Call::default() });
             return true;
         }
         let held = if self.tools { held_bytes(&self.pending, CALL) } else { 0 };
@@ -160,48 +184,65 @@ impl AnswerParser {
     }
 
     fn call(&mut self, pieces: &mut Vec<Piece>) -> bool {
-        let State::Call { white, scanned, in_string } = &mut self.state else {
+        let State::Call(call) = &mut self.state else {
             return false;
         };
-        let bytes = self.pending.as_bytes();
-        let mut end = None;
-        while *scanned < bytes.len() {
-            let rest = &bytes[*scanned..];
-            if !*in_string && rest[0] == b'<' {
-                if rest.starts_with(CALL_END.as_bytes()) {
-                    end = Some(*scanned);
-                    break;
-                }
-                if CALL_END.as_bytes().starts_with(rest) {
-                    break;
-                }
+        let end = match call.end(self.pending.as_bytes()) {
+            Some(end) => end,
+            None if self.pending.len() > CALL_BYTES_MAX => {
+                CallEnd::Broken { behind: self.pending.len() }
             }
-            if *in_string && rest[0] == b'\\' {
-                if rest.len() == 1 {
-                    break;
-                }
-                *scanned += 1;
-            }
-            *in_string ^= rest[0] == b'"';
-            *scanned += 1;
-        }
-        if end.is_none() && bytes.len() <= CALL_BYTES_MAX {
-            return false;
-        }
-        let body_end = end.unwrap_or(bytes.len());
-        let found = end.and_then(|end| calls(&self.pending[..end]));
-        let after = end.map_or(body_end, |end| end + CALL_END.len());
+            None => return false,
+        };
+        let (found, behind) = match end {
+            CallEnd::Tag { at } => (calls(&self.pending[..at]), at + CALL_END.len()),
+            CallEnd::Broken { behind } => (None, behind),
+        };
         let is_call = found.is_some();
         match found {
             Some(found) => pieces.extend(found),
             None => {
-                let text = format!("{white}{CALL}{}", &self.pending[..after]);
+                let text = format!("{}{CALL}{}", call.white, &self.pending[..behind]);
                 push_text(pieces, Piece::Content, &text);
             }
         }
-        self.pending.drain(..after);
+        self.pending.drain(..behind);
         self.state = State::Content { visible: true, drop_white: is_call };
         true
+    }
+}
+
+impl Call {
+    /// Reads on to the end of the call, if `bytes` hold it.
+    fn end(&mut self, bytes: &[u8]) -> Option<CallEnd> {
+        while self.scanned < bytes.len() {
+            let rest = &bytes[self.scanned..];
+            let whole = |tag: &str| rest.starts_with(tag.as_bytes());
+            let begun = |tag: &str| rest.len() < tag.len() && tag.as_bytes().starts_with(rest);
+            if whole(CALL_END) {
+                if !self.in_string {
+                    return Some(CallEnd::Tag { at: self.scanned });
+                }
+                self.end_in_string.get_or_insert(self.scanned + CALL_END.len());
+            }
+            if whole(CALL)
+                && let Some(behind) = self.end_in_string
+            {
+                return Some(CallEnd::Broken { behind });
+            }
+            if begun(CALL_END) || begun(CALL) {
+                return None;
+            }
+            if self.in_string && rest[0] == b'\\' {
+                if rest.len() == 1 {
+                    return None;
+                }
+                self.scanned += 1;
+            }
+            self.in_string ^= rest[0] == b'"';
+            self.scanned += 1;
+        }
+        None
     }
 }
 
@@ -219,27 +260,35 @@ fn held_bytes(text: &str, tag: &str) -> usize {
 
 /// The call, or the list of calls, that a body is; `None` if it is none.
 fn calls(body: &str) -> Option<Vec<Piece>> {
-    match serde_json::from_str(body.trim()).ok()? {
-        Value::Array(items) if !items.is_empty() => items.iter().map(call).collect(),
-        value => Some(vec![call(&value)?]),
+    let body = body.trim();
+    if body.starts_with('[') {
+        let items: Vec<&RawValue> = serde_json::from_str(body).ok()?;
+        let found: Option<Vec<Piece>> = items.iter().map(|item| call(item.get())).collect();
+        return found.filter(|found| !found.is_empty());
     }
+    Some(vec![call(body)?])
 }
 
-fn call(value: &Value) -> Option<Piece> {
-    let object = value.get("function").filter(|inner| inner.is_object()).unwrap_or(value);
-    let name = object.get("name")?.as_str().filter(|name| !name.is_empty())?.to_owned();
+fn call(text: &str) -> Option<Piece> {
+    let outer: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+    let inner = outer.get("function").and_then(|inner| serde_json::from_str(inner.get()).ok());
+    let object: BTreeMap<String, &RawValue> = inner.unwrap_or(outer);
+    let name: String = serde_json::from_str(object.get("name")?.get()).ok()?;
     let given = object.get("arguments").or_else(|| object.get("parameters"));
-    let arguments = match given {
-        None | Some(Value::Null) => "{}".to_owned(),
-        Some(arguments @ Value::Object(_)) => arguments.to_string(),
-        Some(Value::String(text)) if text.trim().is_empty() => "{}".to_owned(),
-        Some(Value::String(text)) => {
-            let parsed: Value = serde_json::from_str(text).ok()?;
-            parsed.is_object().then(|| parsed.to_string())?
+    let arguments = given.map_or("null", |given| given.get());
+    // Parsed to see that it is an object, not too deep: what is given on is the model's text, with
+    // numbers of any size as they are.
+    let arguments = match serde_json::from_str(arguments).ok()? {
+        Value::Null => "{}".to_owned(),
+        Value::Object(_) => arguments.to_owned(),
+        Value::String(text) if text.trim().is_empty() => "{}".to_owned(),
+        Value::String(text) => {
+            let parsed: Value = serde_json::from_str(&text).ok()?;
+            parsed.is_object().then(|| text.trim().to_owned())?
         }
-        Some(_) => return None,
+        _ => return None,
     };
-    Some(Piece::ToolCall { name, arguments })
+    (!name.is_empty()).then_some(Piece::ToolCall { name, arguments })
 }
 
 #[cfg(test)]
@@ -302,12 +351,34 @@ mod tests {
             {\"name\": \"a\", \"arguments\": {\"x\": 1.50, \"y\": \"é<b>\"}}\n</tool_call>\n\
             <tool_call>{\"name\":\"b\",\"parameters\":{}}</tool_call>\n";
         let expected =
-            [content("Let me see."), tool("a", r#"{"x":1.5,"y":"é<b>"}"#), tool("b", "{}")];
+            [content("Let me see."), tool("a", r#"{"x": 1.50, "y": "é<b>"}"#), tool("b", "{}")];
         assert_eq!(run(true, false, &[text]), expected);
         assert_eq!(run(false, false, &[text]), [content(text)]);
         let end_in_string =
             r#"<tool_call>{"name":"a","arguments":{"t":"\"</tool_call>"}}</tool_call>"#;
         assert_eq!(run(true, false, &[end_in_string]), [tool("a", r#"{"t":"\"</tool_call>"}"#)]);
+    }
+
+    #[test]
+    fn arguments_are_the_models_own_text() {
+        for arguments in [r#"{"n": 12345678901234567890123, "x": 1e5}"#, "{\n  \"a\": [ ]\n}"] {
+            let inside = format!("{{\"name\": \"f\", \"arguments\": {arguments}}}");
+            let text = format!("<tool_call>{inside}</tool_call><tool_call>[{inside}]</tool_call>");
+            assert_eq!(run(true, false, &[&text]), [tool("f", arguments), tool("f", arguments)]);
+            let nested = format!("<tool_call>{{\"function\": {inside}}}</tool_call>");
+            assert_eq!(run(true, false, &[&nested]), [tool("f", arguments)]);
+        }
+    }
+
+    #[test]
+    fn an_odd_quote_ends_with_its_call() {
+        let broken = r#"<tool_call>{"name": "a", "arguments": {"t": "it"s"}}</tool_call>"#;
+        let good = r#"<tool_call>{"name": "b", "arguments": {}}</tool_call>"#;
+        let text = format!("{broken}\n{good}");
+        assert_eq!(run(true, false, &[&text]), [content(broken), tool("b", "{}")]);
+        let text = format!("{broken} So{good}.");
+        let expected = [content(&format!("{broken} So")), tool("b", "{}"), content(".")];
+        assert_eq!(run(true, false, &[&text]), expected);
     }
 
     #[test]
