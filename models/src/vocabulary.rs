@@ -1,6 +1,8 @@
 //! The vocabulary as a model file carries it: token texts and kinds, scores, merges, special
 //! ids, pre-tokenizer name and chat template. No tokenizing happens here.
 
+use std::collections::BTreeMap;
+
 use crate::gguf::{Header, Value};
 
 /// What a token is for (`tokenizer.ggml.token_type`).
@@ -62,6 +64,8 @@ pub struct Vocabulary {
     pub add_eos: bool,
     /// The chat template (Jinja), where the file has one.
     pub chat_template: Option<String>,
+    /// Further chat templates by name (`tool_use` for conversations with tools).
+    pub named_templates: BTreeMap<String, String>,
 }
 
 /// Why a vocabulary cannot be used.
@@ -109,7 +113,32 @@ pub enum VocabularyError {
         /// Its text, at most 16 characters of it.
         text: String,
     },
+    /// A token is longer than any that a model was trained with.
+    #[error("token {token} has {bytes} bytes, at most {bytes_max} are read for its kind")]
+    TokenBytes {
+        /// The token.
+        token: usize,
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The special tokens are longer together than any model's.
+    #[error("the special tokens have {bytes} bytes together, at most {bytes_max} are read")]
+    SpecialBytes {
+        /// Their length.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
 }
+
+/// Longest control, unknown or user-defined token, in bytes. Text is searched for them all.
+const SPECIAL_BYTES_MAX: usize = 256;
+/// Longest they may be together.
+const SPECIAL_BYTES_SUM_MAX: usize = 512 << 10;
+/// Longest piece of SentencePiece, in bytes: merging looks up texts as long as the longest one.
+const PIECE_BYTES_MAX: usize = 512;
 
 impl Vocabulary {
     /// Reads the vocabulary out of a verified header.
@@ -129,15 +158,17 @@ impl Vocabulary {
         };
         check_bytes(&tokens, &kinds)?;
         let algorithm = algorithm(header, count)?;
-        let sentencepiece = matches!(algorithm, Algorithm::SentencePiece { .. });
+        check_lengths(&tokens, &kinds, &algorithm)?;
+        let add_bos = flag(header, "tokenizer.ggml.add_bos_token")?;
         Ok(Vocabulary {
             bos: id(header, "tokenizer.ggml.bos_token_id", count)?,
             eos: id(header, "tokenizer.ggml.eos_token_id", count)?,
             eot: id(header, "tokenizer.ggml.eot_token_id", count)?,
             unknown: id(header, "tokenizer.ggml.unknown_token_id", count)?,
-            add_bos: flag(header, "tokenizer.ggml.add_bos_token")?.unwrap_or(sentencepiece),
+            add_bos: add_bos.unwrap_or_else(|| adds_bos(&algorithm)),
             add_eos: flag(header, "tokenizer.ggml.add_eos_token")?.unwrap_or(false),
-            chat_template: text(header, "tokenizer.chat_template")?.map(str::to_owned),
+            chat_template: text(header, TEMPLATE)?.map(str::to_owned),
+            named_templates: named_templates(header),
             algorithm,
             tokens,
             kinds,
@@ -150,6 +181,42 @@ const TOKENS: &str = "tokenizer.ggml.tokens";
 const KINDS: &str = "tokenizer.ggml.token_type";
 const SCORES: &str = "tokenizer.ggml.scores";
 const MERGES: &str = "tokenizer.ggml.merges";
+const TEMPLATE: &str = "tokenizer.chat_template";
+
+/// Pre-tokenizers whose models begin a text with `bos` where the file does not say, as llama.cpp
+/// has it (`src/llama-vocab.cpp`).
+const PRE_WITH_BOS: &[&str] = &[
+    "llama3",
+    "llama-v3",
+    "llama-bpe",
+    "falcon3",
+    "falcon-h1",
+    "pixtral",
+    "midm-2.0",
+    "lfm2",
+    "tekken",
+];
+
+fn adds_bos(algorithm: &Algorithm) -> bool {
+    match algorithm {
+        Algorithm::SentencePiece { .. } => true,
+        Algorithm::ByteLevelBpe { pre, .. } => {
+            pre.as_deref().is_some_and(|pre| PRE_WITH_BOS.contains(&pre))
+        }
+    }
+}
+
+/// `tokenizer.chat_template.NAME`.
+fn named_templates(header: &Header) -> BTreeMap<String, String> {
+    let named = header.metadata.iter().filter_map(|(key, value)| {
+        let name = key.strip_prefix(TEMPLATE)?.strip_prefix('.')?;
+        match value {
+            Value::Text(source) => Some((name.to_owned(), source.clone())),
+            _ => None,
+        }
+    });
+    named.collect()
+}
 
 fn algorithm(header: &Header, count: usize) -> Result<Algorithm, VocabularyError> {
     match text(header, MODEL)?.ok_or(VocabularyError::Key(MODEL))? {
@@ -174,6 +241,36 @@ fn check_len(key: &'static str, expected: usize, actual: usize) -> Result<(), Vo
         return Ok(());
     }
     Err(VocabularyError::Length { key, expected, actual })
+}
+
+fn check_lengths(
+    tokens: &[String],
+    kinds: &[TokenKind],
+    algorithm: &Algorithm,
+) -> Result<(), VocabularyError> {
+    let piece_bytes_max = match algorithm {
+        Algorithm::SentencePiece { .. } => PIECE_BYTES_MAX,
+        Algorithm::ByteLevelBpe { .. } => usize::MAX,
+    };
+    let mut special_bytes = 0;
+    for (token, (text, kind)) in tokens.iter().zip(kinds).enumerate() {
+        let special = match kind {
+            TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined => true,
+            TokenKind::Normal | TokenKind::Unused | TokenKind::Byte => false,
+        };
+        let bytes_max = if special { SPECIAL_BYTES_MAX } else { piece_bytes_max };
+        if text.len() > bytes_max {
+            return Err(VocabularyError::TokenBytes { token, bytes: text.len(), bytes_max });
+        }
+        special_bytes += if special { text.len() } else { 0 };
+    }
+    match special_bytes <= SPECIAL_BYTES_SUM_MAX {
+        true => Ok(()),
+        false => Err(VocabularyError::SpecialBytes {
+            bytes: special_bytes,
+            bytes_max: SPECIAL_BYTES_SUM_MAX,
+        }),
+    }
 }
 
 /// A token of kind byte is `<0xHH>`: two hexadecimal digits, in either case.

@@ -59,6 +59,41 @@ fn the_folder_has_the_catalogue_and_nothing_else() {
 
 const REGENERATE: &str = "run `cargo run -p models --example bad-gguf-files`";
 
+/// llama.cpp's defaults (`src/llama-vocab.cpp`).
+#[test]
+fn bos_where_the_file_does_not_say() {
+    let adds = |algorithm: &str, pre: Option<&str>| {
+        let mut file = Builder::model();
+        file.keys.retain(|(key, _)| key != b"tokenizer.ggml.add_bos_token");
+        file.set("tokenizer.ggml.model", text(algorithm));
+        file.set("tokenizer.ggml.merges", array(&["a b"].map(text)));
+        if let Some(pre) = pre {
+            file.set("tokenizer.ggml.pre", text(pre));
+        }
+        Vocabulary::from_header(&load(&file.bytes()).unwrap()).unwrap().add_bos
+    };
+    assert!(adds("llama", None));
+    for pre in ["llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "tekken"] {
+        assert!(adds("gpt2", Some(pre)), "{pre}");
+    }
+    for pre in [None, Some("qwen2"), Some("gpt-2"), Some("smollm"), Some("default")] {
+        assert!(!adds("gpt2", pre), "{pre:?}");
+    }
+}
+
+#[test]
+fn templates_have_names() {
+    let mut file = Builder::model();
+    file.set("tokenizer.chat_template", text("a"));
+    file.set("tokenizer.chat_template.tool_use", text("b"));
+    file.set("tokenizer.chat_templates", array(&["tool_use"].map(text)));
+    let vocabulary = Vocabulary::from_header(&load(&file.bytes()).unwrap()).unwrap();
+    assert_eq!(vocabulary.chat_template.as_deref(), Some("a"));
+    let named: Vec<(&str, &str)> =
+        vocabulary.named_templates.iter().map(|(name, source)| (&**name, &**source)).collect();
+    assert_eq!(named, [("tool_use", "b")]);
+}
+
 #[test]
 fn good_files_are_read() {
     check("model", &Builder::model().bytes(), Ok(()));

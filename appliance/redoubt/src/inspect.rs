@@ -49,18 +49,26 @@ fn types(weights: &Weights, out: &mut String) {
     }
 }
 
+/// What a file without the name means.
+pub const NO_PRETOKENIZER: &str =
+    "the file names no pre-tokenizer, answers may suffer; convert the model anew";
+
 fn vocabulary(weights: &Weights, out: &mut String) -> Result<(), String> {
     let told = |what: &str, error: &dyn Display| format!("the {what} cannot be used: {error}");
     let vocabulary =
         Vocabulary::from_header(weights.header()).map_err(|error| told("vocabulary", &error))?;
     let algorithm = match &vocabulary.algorithm {
-        Algorithm::ByteLevelBpe { pre, .. } => {
-            format!("byte-level BPE, pre-tokenizer '{}'", pre.as_deref().unwrap_or("default"))
+        Algorithm::ByteLevelBpe { pre: Some(pre), .. } => {
+            format!("byte-level BPE, pre-tokenizer '{pre}'")
         }
+        Algorithm::ByteLevelBpe { pre: None, .. } => "byte-level BPE".to_owned(),
         Algorithm::SentencePiece { .. } => "SentencePiece BPE".to_owned(),
     };
     out.push_str(&format!("\nvocabulary  {} tokens, {algorithm}\n", vocabulary.tokens.len()));
-    Tokenizer::new(&vocabulary).map_err(|error| told("tokenizer", &error))?;
+    let tokenizer = Tokenizer::new(&vocabulary).map_err(|error| told("tokenizer", &error))?;
+    if let Some(name) = tokenizer.assumed_pretokenizer() {
+        out.push_str(&format!("tokenizer   '{name}' is assumed: {NO_PRETOKENIZER}\n"));
+    }
     let Some(source) = &vocabulary.chat_template else {
         out.push_str("template    none: only /v1/completions would work\n");
         return Ok(());

@@ -102,6 +102,9 @@ fn text_side(path: &Path, weights: &Weights) -> Result<(Tokenizer, Option<ChatTe
         |error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", path.display()));
     let vocabulary = Vocabulary::from_header(weights.header()).map_err(|error| failed(&error))?;
     let tokenizer = Tokenizer::new(&vocabulary).map_err(|error| failed(&error))?;
+    if let Some(assumed) = tokenizer.assumed_pretokenizer() {
+        tracing::warn!(pretokenizer = assumed, "assumed: {}", crate::inspect::NO_PRETOKENIZER);
+    }
     let template = vocabulary.chat_template.as_deref();
     let template = template
         .map(|template| ChatTemplate::new(template, &vocabulary))

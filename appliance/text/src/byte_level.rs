@@ -9,6 +9,10 @@ use tokenizers::tokenizer::Model;
 use crate::error::TextError;
 use crate::pretokenizer::PreTokenizer;
 
+/// The rule for files that name none, as llama.cpp has it: files older than the key. It is right
+/// for few models, so whoever loads one is told ([`crate::Tokenizer::assumed_pretokenizer`]).
+pub(crate) const ASSUMED_PRE: &str = "default";
+
 /// Words to ids.
 pub(crate) struct ByteLevel {
     bpe: BPE,
@@ -26,7 +30,7 @@ impl ByteLevel {
         merges: &[String],
         pre: Option<&str>,
     ) -> Result<ByteLevel, TextError> {
-        let cut = PreTokenizer::named(pre.unwrap_or("default"))?;
+        let cut = PreTokenizer::named(pre.unwrap_or(ASSUMED_PRE))?;
         let vocab: Vocab = vocabulary
             .tokens
             .iter()

@@ -51,9 +51,10 @@ fn is_private(c: char) -> bool {
 /// What is needed to judge strings of a request.
 pub(crate) struct Marker {
     specials: Specials,
-    /// Proper prefixes and suffixes of the special tokens' texts.
-    prefixes: HashSet<String>,
-    suffixes: HashSet<String>,
+    /// The special tokens' texts, and the same from right to left, each sorted: a text is a proper
+    /// prefix of one if it is one of what stands next to its place.
+    texts: Vec<String>,
+    reversed: Vec<String>,
     /// How many different characters the special tokens have.
     characters: usize,
     text_bytes_max: usize,
@@ -66,19 +67,15 @@ pub(crate) type Render<'a> = dyn Fn(&Request, &str) -> Result<String, TextError>
 
 impl Marker {
     pub(crate) fn new(specials: Specials, template: &str) -> Marker {
-        let mut prefixes = HashSet::new();
-        let mut suffixes = HashSet::new();
-        for text in specials.texts() {
-            for (at, _) in text.char_indices().skip(1) {
-                prefixes.insert(text[..at].to_owned());
-                suffixes.insert(text[at..].to_owned());
-            }
-        }
+        let mut texts = specials.texts().to_vec();
+        let mut reversed: Vec<String> = texts.iter().map(|text| mirrored(text)).collect();
+        texts.sort();
+        reversed.sort();
         let text_bytes_max = specials.texts().iter().map(String::len).max().unwrap_or(0);
         let spelled = specials.texts().iter().flat_map(|text| text.chars());
         let taken = template.chars().chain(spelled.clone()).filter(|c| is_private(*c)).collect();
         let characters = spelled.collect::<HashSet<char>>().len();
-        Marker { specials, prefixes, suffixes, characters, text_bytes_max, taken }
+        Marker { specials, texts, reversed, characters, text_bytes_max, taken }
     }
 
     /// Renders a request and tells the template's special tokens from its own.
@@ -115,13 +112,13 @@ impl Marker {
             .char_indices()
             .map(|(at, c)| at + c.len_utf8())
             .take_while(near)
-            .any(|end| self.suffixes.contains(&text[..end]));
+            .any(|end| begins_one(&self.reversed, &mirrored(&text[..end])));
         let end = text
             .char_indices()
             .rev()
             .map(|(at, _)| at)
             .take_while(|at| near(&(text.len() - at)))
-            .any(|at| self.prefixes.contains(&text[at..]));
+            .any(|at| begins_one(&self.texts, &text[at..]));
         (start || inside, end || inside)
     }
 
@@ -264,6 +261,16 @@ impl Marker {
         out.push_str(&text[done..]);
         out
     }
+}
+
+fn mirrored(text: &str) -> String {
+    text.chars().rev().collect()
+}
+
+/// Whether `text` is a proper prefix of one of `sorted`.
+fn begins_one(sorted: &[String], text: &str) -> bool {
+    let after = sorted.partition_point(|one| one.as_str() <= text);
+    sorted.get(after).is_some_and(|one| one.starts_with(text))
 }
 
 /// The text with each character changed or left out, and the ranges moved with it. Characters of

@@ -227,20 +227,23 @@ impl SentencePiece {
 
     /// Ids of one merged piece; an unused one is taken apart into what it was made of.
     fn emit(&self, piece: &str, splits: &Splits<'_>, out: &mut Ids<'_>) -> Result<(), TextError> {
-        match self.pieces.get(piece) {
-            Some(found) if !found.unused => {
-                out.ids.push(found.id);
-                out.after_unknown = false;
-                Ok(())
+        // Not by recursion: unused pieces can nest as deep as the longest one has characters.
+        let mut left_to_right = vec![piece];
+        while let Some(piece) = left_to_right.pop() {
+            match self.pieces.get(piece) {
+                Some(found) if !found.unused => {
+                    out.ids.push(found.id);
+                    out.after_unknown = false;
+                }
+                // Both parts are shorter than the piece: it ends.
+                Some(_) if splits.contains_key(piece) => {
+                    let (left, right) = piece.split_at(splits[piece]);
+                    left_to_right.extend([right, left]);
+                }
+                _ => self.emit_unknown(piece, out)?,
             }
-            // Both parts are shorter than the piece: it ends.
-            Some(_) if splits.contains_key(piece) => {
-                let (left, right) = piece.split_at(splits[piece]);
-                self.emit(left, splits, out)?;
-                self.emit(right, splits, out)
-            }
-            _ => self.emit_unknown(piece, out),
         }
+        Ok(())
     }
 
     /// Bytes where the vocabulary has them, else one unknown token for a run of unknown text.

@@ -43,13 +43,17 @@ const STACK_BYTES: usize = 64 << 20;
 const TIME_FORMAT_BYTES_MAX: usize = 256;
 const NAME: &str = "chat";
 
-/// A chat template, compiled.
+/// The template for conversations with tools, by the name that `transformers` knows it by too.
+const TOOL_NAME: &str = "tool_use";
+
+/// A chat template, compiled, with the one for conversations with tools where there is one.
 pub struct ChatTemplate {
     environment: Environment<'static>,
     marker: Marker,
     bos: Option<String>,
     eos: Option<String>,
     unknown: Option<String>,
+    has_tool_template: bool,
     takes_tools: bool,
     takes_thinking: bool,
 }
@@ -75,30 +79,26 @@ pub struct ChatInput<'a> {
 struct Raised(String);
 
 impl ChatTemplate {
-    /// Compiles a template. `vocabulary` supplies bos/eos texts and the control tokens.
+    /// Compiles a template, and the vocabulary's own for conversations with tools if it has one.
+    /// `vocabulary` supplies bos/eos texts and the control tokens.
     ///
     /// # Errors
     /// A syntax error, with its line.
     pub fn new(source: &str, vocabulary: &Vocabulary) -> Result<ChatTemplate, TextError> {
-        if source.len() > SOURCE_BYTES_MAX {
-            return Err(TextError::TemplateSyntax(format!("longer than {SOURCE_BYTES_MAX} bytes")));
-        }
-        let syntax = |error: Error| TextError::TemplateSyntax(describe(&error));
-        let compiled = without_generation_blocks(source);
-        check_tags(&compiled).map_err(syntax)?;
         let mut environment = environment();
-        let compile = || -> Result<HashSet<String>, Error> {
-            environment.add_template_owned(NAME, compiled)?;
-            let template = environment.get_template(NAME)?;
-            operators::replaced(&machinery::get_compiled_template(&template).instructions)?;
-            Ok(template.undeclared_variables(false))
-        };
-        let variables = on_own_stack(|| compile().map_err(syntax))?;
+        let mut variables = add_template(&mut environment, NAME, source)?;
+        let mut sources = source.to_owned();
+        let tool_source = vocabulary.named_templates.get(TOOL_NAME);
+        if let Some(tool_source) = tool_source {
+            variables.extend(add_template(&mut environment, TOOL_NAME, tool_source)?);
+            sources.push_str(tool_source);
+        }
         let text = |id: Option<u32>| id.and_then(|id| vocabulary.tokens.get(id as usize)).cloned();
         Ok(ChatTemplate {
+            has_tool_template: tool_source.is_some(),
             takes_tools: variables.contains("tools"),
             takes_thinking: variables.contains("enable_thinking"),
-            marker: Marker::new(Specials::new(vocabulary)?, source),
+            marker: Marker::new(Specials::new(vocabulary)?, &sources),
             bos: text(vocabulary.bos),
             eos: text(vocabulary.eos),
             unknown: text(vocabulary.unknown),
@@ -163,6 +163,8 @@ impl ChatTemplate {
         request.visit(&mut |text| fuel += FUEL_PER_STRING + text.len() as u64 / BYTES_PER_FUEL);
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(fuel.min(FUEL_MAX)));
+        let has_tools = request.tools.as_ref().is_some_and(|tools| !tools.is_empty());
+        let name = if has_tools && self.has_tool_template { TOOL_NAME } else { NAME };
         let seconds = input.unix_seconds;
         environment.add_function("strftime_now", move |format: Option<&str>, named: Kwargs| {
             strftime_now(seconds, format, &named)
@@ -183,7 +185,8 @@ impl ChatTemplate {
         if !marks_in_use.is_empty() {
             all.push((marks::VARIABLE, Variable::from(marks_in_use)));
         }
-        let text = run(&environment, Variable::from_pairs(all)).map_err(|error| failure(&error))?;
+        let text =
+            run(&environment, name, Variable::from_pairs(all)).map_err(|error| failure(&error))?;
         match text.len() <= PROMPT_BYTES_MAX {
             true => Ok(text),
             false => Err(TextError::PromptTooLong { bytes_max: PROMPT_BYTES_MAX }),
@@ -217,6 +220,27 @@ fn environment() -> Environment<'static> {
     environment
 }
 
+/// Compiles a template under a name; tells the variables that it reads.
+fn add_template(
+    environment: &mut Environment<'static>,
+    name: &'static str,
+    source: &str,
+) -> Result<HashSet<String>, TextError> {
+    if source.len() > SOURCE_BYTES_MAX {
+        return Err(TextError::TemplateSyntax(format!("longer than {SOURCE_BYTES_MAX} bytes")));
+    }
+    let syntax = |error: Error| TextError::TemplateSyntax(describe(&error));
+    let source = without_generation_blocks(source);
+    check_tags(&source).map_err(syntax)?;
+    let compile = || -> Result<HashSet<String>, Error> {
+        environment.add_template_owned(name, source)?;
+        let template = environment.get_template(name)?;
+        operators::replaced(&machinery::get_compiled_template(&template).instructions)?;
+        Ok(template.undeclared_variables(false))
+    };
+    on_own_stack(|| compile().map_err(syntax))
+}
+
 /// Runs on a thread with the stack that templates may need.
 fn on_own_stack<T: Send>(
     run: impl FnOnce() -> Result<T, TextError> + Send,
@@ -247,8 +271,12 @@ fn check_tags(source: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn run<'e>(environment: &'e Environment<'e>, variables: Variable) -> Result<String, Error> {
-    let template = environment.get_template(NAME)?;
+fn run<'e>(
+    environment: &'e Environment<'e>,
+    name: &str,
+    variables: Variable,
+) -> Result<String, Error> {
+    let template = environment.get_template(name)?;
     let compiled = machinery::get_compiled_template(&template);
     let instructions = operators::replaced(&compiled.instructions)?;
     let mut text = String::new();

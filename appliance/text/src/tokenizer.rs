@@ -57,6 +57,7 @@ pub struct Tokenizer {
     bos: Option<u32>,
     eos: Option<u32>,
     end_tokens: Vec<u32>,
+    assumed_pretokenizer: Option<&'static str>,
 }
 
 impl Tokenizer {
@@ -96,6 +97,10 @@ impl Tokenizer {
             bos: vocabulary.bos.filter(|_| vocabulary.add_bos),
             eos: vocabulary.eos.filter(|_| vocabulary.add_eos),
             end_tokens: end_tokens(vocabulary, &kinds),
+            assumed_pretokenizer: match &vocabulary.algorithm {
+                Algorithm::ByteLevelBpe { pre: None, .. } => Some(byte_level::ASSUMED_PRE),
+                _ => None,
+            },
         };
         tokenizer.record_printed(vocabulary, &kinds);
         Ok(tokenizer)
@@ -168,6 +173,12 @@ impl Tokenizer {
     /// A decoder for text that goes on where plain text ended: every space counts.
     pub fn continuing_decoder(&self) -> Decoder<'_> {
         Decoder::new(self, false)
+    }
+
+    /// The pre-tokenizer that was assumed, where the file should name one and does not. Words may
+    /// be cut otherwise than the model learned them.
+    pub fn assumed_pretokenizer(&self) -> Option<&'static str> {
+        self.assumed_pretokenizer
     }
 
     /// Tokens in the vocabulary.

@@ -21,6 +21,7 @@ fn vocabulary() -> Vocabulary {
         add_bos: false,
         add_eos: false,
         chat_template: None,
+        named_templates: Default::default(),
     }
 }
 

@@ -32,6 +32,7 @@ fn vocabulary(bos: &str, eos: &str) -> Vocabulary {
         add_bos: false,
         add_eos: false,
         chat_template: None,
+        named_templates: Default::default(),
     }
 }
 
@@ -107,4 +108,45 @@ fn byte_for_byte_as_transformers() {
         same + wrong.len(),
         wrong.join("\n")
     );
+}
+
+/// The template with tools is the file's own for them.
+#[test]
+fn tools_have_their_own_template() {
+    let mut vocabulary = vocabulary("<s>", "</s>");
+    let with_tools = "{{ tools[0].name }}".to_owned();
+    vocabulary.named_templates.insert("tool_use".to_owned(), with_tools);
+    let template = ChatTemplate::new("{{ messages[0].content }}", &vocabulary).unwrap();
+    assert!(template.takes_tools());
+    let messages = [serde_json::json!({"role": "user", "content": "x"})];
+    let tools = [serde_json::json!({"name": "f"})];
+    let cases: [(Option<&[Value]>, &str); 3] = [(None, "x"), (Some(&[]), "x"), (Some(&tools), "f")];
+    for (tools, expected) in cases {
+        let input =
+            ChatInput { messages: &messages, tools, enable_thinking: None, unix_seconds: 0 };
+        assert_eq!(template.render(&input).unwrap().text(), expected);
+    }
+}
+
+/// `transformers`' ids of whole prompts, for the questions of the greedy answers.
+#[test]
+fn smollm2_prompts_have_transformers_ids() {
+    let record: Value =
+        serde_json::from_str(&published::record("../oracles/smollm2-greedy.json")).unwrap();
+    let vocabulary = published::smollm2();
+    let source = vocabulary.chat_template.clone().unwrap();
+    let template = ChatTemplate::new(&source, &vocabulary).unwrap();
+    let tokenizer = text::Tokenizer::new(&vocabulary).unwrap();
+    let entries = record.as_array().unwrap();
+    assert!(entries.len() >= 24);
+    for entry in entries {
+        let messages = [serde_json::json!({"role": "user", "content": entry["question"]})];
+        let input =
+            ChatInput { messages: &messages, tools: None, enable_thinking: None, unix_seconds: 0 };
+        let ids = tokenizer.encode_prompt(&template.render(&input).unwrap()).unwrap();
+        let ids: Vec<u64> = ids.into_iter().map(u64::from).collect();
+        let expected: Vec<u64> =
+            entry["prompt"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
+        assert_eq!(ids, expected, "{}", entry["question"]);
+    }
 }

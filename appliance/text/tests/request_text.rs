@@ -67,6 +67,7 @@ fn vocabulary(specials: bool) -> Vocabulary {
         add_bos: false,
         add_eos: false,
         chat_template: None,
+        named_templates: Default::default(),
     }
 }
 

@@ -33,6 +33,7 @@ fn vocabulary(record: &Value) -> Vocabulary {
         add_bos: false,
         add_eos: false,
         chat_template: None,
+        named_templates: Default::default(),
     }
 }
 
@@ -75,4 +76,32 @@ fn what_is_encoded_decodes_to_itself() {
         decoded.push_str(&decoder.finish());
         assert_eq!(decoded, text);
     }
+}
+
+#[test]
+fn deeply_nested_unused_pieces_are_taken_apart() {
+    let longest = 16_000;
+    let mut tokens = vec!["<unk>".to_owned(), "a".to_owned()];
+    tokens.extend((2..=longest).map(|length| "a".repeat(length)));
+    let count = tokens.len();
+    let mut kinds = vec![TokenKind::Unused; count];
+    (kinds[0], kinds[1]) = (TokenKind::Unknown, TokenKind::Normal);
+    let vocabulary = Vocabulary {
+        algorithm: Algorithm::SentencePiece {
+            scores: (0..count).map(|score| score as f32).collect(),
+            space_prefix: false,
+        },
+        tokens,
+        kinds,
+        bos: None,
+        eos: None,
+        eot: None,
+        unknown: Some(0),
+        add_bos: false,
+        add_eos: false,
+        chat_template: None,
+        named_templates: Default::default(),
+    };
+    let tokenizer = Tokenizer::new(&vocabulary).unwrap();
+    assert_eq!(tokenizer.encode_text(&"a".repeat(longest)).unwrap(), vec![1; longest]);
 }

@@ -92,3 +92,26 @@ fn smollm2() {
     }
     assert_eq!(wrong, 0);
 }
+
+/// Plain text begins with bos where `transformers`' tokenizers of these models begin it so, and
+/// never ends with eos: in some files a key says it, in some the rule's name implies it.
+#[test]
+fn bos_and_eos_as_the_models_want_them() {
+    for (name, begins) in [
+        ("deepseek-coder", true),
+        ("falcon", false),
+        ("gpt-2", false),
+        ("llama-bpe", true),
+        ("llama-spm", true),
+        ("phi-3", true),
+        ("qwen2", false),
+        ("starcoder", false),
+    ] {
+        let vocabulary = published::vocabulary(name);
+        let ids = ids(&Tokenizer::new(&vocabulary).unwrap(), "Hello");
+        let bos = ids.iter().filter(|id| Some(**id) == vocabulary.bos).count();
+        assert_eq!(bos, usize::from(begins), "{name}");
+        assert_eq!(ids.first() == vocabulary.bos.as_ref(), begins, "{name}");
+        assert_ne!(ids.last(), vocabulary.eos.as_ref(), "{name}");
+    }
+}

@@ -437,6 +437,30 @@ pub const ATTACKS: &[Attack] = &[
         "'tokenizer.ggml.scores' has 3 entries, the vocabulary has 4 tokens",
     ),
     spoil(
+        "control-token-of-60000-bytes",
+        |f| f.set(TOKENS, array(&["<unk>", "<s>", &"x".repeat(60_000), "<0x0A>"].map(text))),
+        "token 2 has 60000 bytes, at most 256 are read for its kind",
+    ),
+    spoil(
+        "piece-of-60000-bytes",
+        |f| {
+            f.set(TOKENS, array(&["<unk>", "<s>", "</s>", &"x".repeat(60_000)].map(text)));
+            f.set(KINDS, array(&[2, 3, 3, 1].map(u32)));
+        },
+        "token 3 has 60000 bytes, at most 512 are read for its kind",
+    ),
+    spoil(
+        "control-tokens-of-600000-bytes-together",
+        |f| {
+            let tokens: Vec<String> = (0..2400).map(|id| format!("{id:0250}")).collect();
+            let tokens: Vec<Encoded> = tokens.iter().map(text).collect();
+            f.set(TOKENS, array(&tokens));
+            f.set(KINDS, array(&vec![u32(3); 2400]));
+            f.set("tokenizer.ggml.scores", array(&vec![f32(0.0); 2400]));
+        },
+        "the special tokens have 600000 bytes together, at most 524288 are read",
+    ),
+    spoil(
         "token-kind-7",
         |f| f.set(KINDS, array(&[1, 1, 1, 7].map(u32))),
         "token 3 has kind 7, the format has 1 to 6",

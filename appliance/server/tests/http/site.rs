@@ -264,5 +264,6 @@ fn vocabulary(len: usize, last: &[(&str, TokenKind)]) -> Vocabulary {
         add_bos: false,
         add_eos: false,
         chat_template: None,
+        named_templates: Default::default(),
     }
 }
