@@ -60,7 +60,7 @@ impl ByteLevel {
     /// them.
     pub(crate) fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TextError> {
         let mut spelled = String::new();
-        self.cut.cut(text, &mut |word: &str| {
+        self.cut.cut(&self.cut.normalised(text), &mut |word: &str| {
             for byte in word.bytes() {
                 match self.has_byte[byte as usize] {
                     true => spelled.push(self.alphabet[byte as usize]),

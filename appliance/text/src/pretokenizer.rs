@@ -5,9 +5,11 @@
 //! `\s+(?!\S)|\s+`, "a run of white space, but leave its last character to the word that follows".
 //! That is [`Run::LeaveLast`], done by hand after the match. So no input makes cutting slow.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use regex::Regex;
+use unicode_normalization_alignments::{UnicodeNormalization, is_nfc};
 
 use crate::error::TextError;
 
@@ -254,8 +256,13 @@ pub fn supported_pretokenizers() -> Vec<&'static str> {
     RULES.iter().flat_map(|rule| rule.names.iter().copied()).collect()
 }
 
+/// Rules of models whose published tokenizers normalise text to NFC before they cut it, and which
+/// were trained so. llama.cpp leaves it out: there a decomposed `が` becomes other tokens.
+const NORMALISED: &[&str] = &["qwen2", "qwen35"];
+
 /// A rule, ready to cut.
 pub(crate) struct PreTokenizer {
+    normalises: bool,
     stages: Vec<(Regex, Run)>,
     whole_words: bool,
 }
@@ -272,7 +279,16 @@ impl PreTokenizer {
             .iter()
             .map(|(pattern, run)| (Regex::new(pattern).expect("the table's patterns parse"), *run))
             .collect();
-        Ok(PreTokenizer { stages, whole_words: rule.whole_words })
+        let normalises = NORMALISED.contains(&name);
+        Ok(PreTokenizer { normalises, stages, whole_words: rule.whole_words })
+    }
+
+    /// The text that is cut.
+    pub(crate) fn normalised<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.normalises && !is_nfc(text) {
+            true => Cow::Owned(text.nfc().map(|(c, _)| c).collect()),
+            false => Cow::Borrowed(text),
+        }
     }
 
     /// Whether a word that is a token as a whole is taken without merging.
