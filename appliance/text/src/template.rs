@@ -303,7 +303,7 @@ fn without_generation_blocks(source: &str) -> String {
     while let Some(at) = rest.find("{%") {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
-        let Some(end) = rest.find("%}") else {
+        let Some(end) = rest[2..].find("%}").map(|at| 2 + at) else {
             break;
         };
         let inner = &rest[2..end];

@@ -78,6 +78,17 @@ fn check(source: &str) -> TextError {
     short.expect_err("a hostile template")
 }
 
+/// The files that fuzzing starts from.
+#[test]
+fn every_bad_template_is_refused() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/bad-inputs/template");
+    let files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!files.is_empty());
+    for file in files {
+        check(&fs::read_to_string(file).unwrap());
+    }
+}
+
 #[test]
 fn loops() {
     let nested = "{% for a in range(9999) %}".repeat(5) + &"{% endfor %}".repeat(5);
@@ -266,6 +277,13 @@ fn the_longest_request_is_bounded_too() {
     assert_eq!(render(source, &messages), Err(TextError::TemplateTooSlow));
     let source = "{% for m in messages %}{{ '<s>' + m.content|trim + '</s>' }}{% endfor %}";
     assert!(render(source, &messages).unwrap().len() > 15 << 20);
+}
+
+#[test]
+fn broken_tags() {
+    for source in ["{%}", "{%}{% generation", "{%-%}", "{% generation", "{{", "{%-generation%}"] {
+        check(source);
+    }
 }
 
 #[test]
