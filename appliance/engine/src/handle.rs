@@ -18,7 +18,8 @@ pub struct Sampling {
     pub top_p: f32,
     /// Keep what is at least this share as likely as the likeliest; 0 keeps all.
     pub min_p: f32,
-    /// Divides positive and multiplies negative logits of tokens seen in prompt or output; 1 is off.
+    /// Divides positive and multiplies negative logits of tokens seen in prompt or output; 1 is
+    /// off.
     pub repetition_penalty: f32,
     /// Subtracted once from the logit of each token in the output so far.
     pub presence_penalty: f32,

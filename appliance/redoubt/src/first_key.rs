@@ -11,8 +11,8 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::screen;
 
-/// Makes the first key, where there is none yet, and shows a request to paste on a terminal. Without
-/// a terminal the key goes to a file for its owner alone.
+/// Makes the first key, where there is none yet, and shows a request to paste on a terminal.
+/// Without a terminal the key goes to a file for its owner alone.
 pub fn show(config: &Config, keys: &KeyStore, url: &str, model: &str) -> Result<(), Failure> {
     let first = match keys.is_empty().map_err(Failure::new)? {
         true => Some(keys.create("default", "first key").map_err(Failure::new)?.secret),
@@ -40,8 +40,8 @@ fn request(config: &Config, url: &str, model: &str, key: &str) -> String {
         "messages": [{"role": "user", "content": "What is the capital of France?"}],
     });
     format!(
-        "\nTry it:\n\n  curl {url}/chat/completions {certificates}\\\n    -H 'Authorization: Bearer \
-         {key}' \\\n    -H 'Content-Type: application/json' \\\n    -d {}\n\nor talk to it in \
+        "\nTry it:\n\n  curl {url}/chat/completions {certificates}\\\n    \
+         -H 'Authorization: Bearer {key}' \\\n    -H 'Content-Type: application/json' \\\n    -d {}\n\nor talk to it in \
          another terminal: redoubt chat\n\n",
         quoted(&body.to_string())
     )

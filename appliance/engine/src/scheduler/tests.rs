@@ -157,7 +157,8 @@ proptest! {
             prop_assert!(steps < 100_000, "{} requeued", lengths.requeued);
             // Readers lag now and then, each by a pattern of its own.
             let ready = |arrival: usize| {
-                steps.is_multiple_of(7) || lags.rotate_left((arrival * 13 + steps / 50) as u32) & 1 == 0
+                let turn = (arrival * 13 + steps / 50) as u32;
+                steps.is_multiple_of(7) || lags.rotate_left(turn) & 1 == 0
             };
             let progressed = lengths.step(&mut starved, ready);
             let nobody_ready = lengths.running.iter().all(|r| !ready(r.arrival));
