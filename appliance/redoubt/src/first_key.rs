@@ -39,12 +39,19 @@ fn request(config: &Config, url: &str, model: &str, key: &str) -> String {
         "model": model, "temperature": 0,
         "messages": [{"role": "user", "content": "What is the capital of France?"}],
     });
-    format!(
-        "\nTry it:\n\n  curl {url}/chat/completions {certificates}\\\n    \
-         -H 'Authorization: Bearer {key}' \\\n    -H 'Content-Type: application/json' \\\n    -d {}\n\nor talk to it in \
-         another terminal: redoubt chat\n\n",
-        quoted(&body.to_string())
-    )
+    let lines = [
+        String::new(),
+        "Try it:".to_owned(),
+        String::new(),
+        format!("  curl {url}/chat/completions {certificates}\\"),
+        format!("    -H 'Authorization: Bearer {key}' \\"),
+        "    -H 'Content-Type: application/json' \\".to_owned(),
+        format!("    -d {}", quoted(&body.to_string())),
+        String::new(),
+        "or talk to it in another terminal: redoubt chat".to_owned(),
+        "\n".to_owned(),
+    ];
+    lines.join("\n")
 }
 
 /// As one word of a shell's command line.
