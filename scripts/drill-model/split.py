@@ -1,0 +1,128 @@
+"""Owns the border between training and held-out draws.
+
+Contents are drawn at random and belong to a side by their hash; wordings by their place in a list
+(every fourth is held out) or in a list for training alone; tool names by hash. The sides share
+nothing by construction.
+Knows nothing of exercises or models.
+"""
+import hashlib
+import random
+import string
+
+import words
+
+SYLLABLES = [c + v for c in "bcdfghjklmnpqrstvwxyz" for v in "aeiou"]
+ENDINGS = ["", "", "n", "r", "s", "t", "l", "m", "k", "d", "sh", "ck", "ng", "x", "p"]
+HIRAGANA = "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわをん"
+VOICED = "がぎぐげござじずぜぞだぢづでどばびぶべぼぱぴぷぺぽっゃゅょ"
+KATAKANA = "アイウエオカキクケコサシスセソタチツテトナニヌネノハヒフヘホマミムメモヤユヨラリルレロワヲン"
+HELD_OUT_ONE_IN = 4
+# A table's lists of more wordings, none of which is held out: "en for training".
+FOR_TRAINING = " for training"
+TRIES_MAX = 10_000
+
+
+def is_held_out(text):
+    """Whether a content or name belongs to the held-out side."""
+    return hashlib.sha256(text.encode()).digest()[0] % HELD_OUT_ONE_IN == 0
+
+
+def wordings_of(table, language, held_out):
+    """A side's wordings of a table; its list holds at least four."""
+    last = HELD_OUT_ONE_IN - 1
+    lines = [w for i, w in enumerate(table[language]) if (i % HELD_OUT_ONE_IN == last) == held_out]
+    return lines if held_out else lines + table.get(language + FOR_TRAINING, [])
+
+
+class Draw:
+    """A seeded source of contents, wordings and names of one side and language."""
+
+    def __init__(self, seed, held_out, language):
+        self.rng = random.Random(f"{seed}/{held_out}/{language}")
+        self.held_out = held_out
+        self.language = language
+
+    @property
+    def japanese(self):
+        return self.language == "ja"
+
+    def chance(self, share):
+        return self.rng.random() < share
+
+    def of(self, english, japanese):
+        """What fits the language."""
+        return japanese if self.japanese else english
+
+    def from_side(self, make):
+        """The first of `make()`'s values whose text belongs to this side."""
+        for _ in range(TRIES_MAX):
+            value = make()
+            if is_held_out(str(value)) == self.held_out:
+                return value
+        raise RuntimeError("no content of this side found")
+
+    def pick(self, entries):
+        """An entry of this side out of a plain list."""
+        return self.from_side(lambda: self.rng.choice(entries))
+
+    def invented(self):
+        """A word of syllables or of letters that no list holds."""
+        rng = self.rng
+
+        def make():
+            if rng.random() < 0.25:
+                return "".join(rng.choices(string.ascii_lowercase, k=rng.randint(3, 9)))
+            return "".join(rng.choices(SYLLABLES, k=rng.randint(1, 3))) + rng.choice(ENDINGS)
+        return self.from_side(make)
+
+    def latin(self):
+        """A word in Latin letters: real or invented."""
+        return self.pick(words.ENGLISH) if self.chance(0.4) else self.invented()
+
+    def characters(self):
+        """A run of two to six kana or of one to four ideographs."""
+        rng = self.rng
+        if rng.random() < 0.3:
+            alphabet, least, most = words.KANJI, 1, 4
+        else:
+            alphabet = rng.choices([HIRAGANA, HIRAGANA + VOICED, KATAKANA], [4, 3, 3])[0]
+            least, most = 2, 6
+        return self.from_side(lambda: "".join(rng.choices(alphabet, k=rng.randint(least, most))))
+
+    def word(self):
+        """A word of this language; one in five in Japanese is in Latin letters."""
+        if not self.japanese or self.chance(0.2):
+            return self.latin()
+        return self.pick(words.JAPANESE) if self.chance(0.4) else self.characters()
+
+    def words(self, least, most, make=None):
+        """Different words, between `least` and `most` of them."""
+        count = self.rng.randint(least, most)
+        found = []
+        while len(found) < count:
+            word = (make or self.word)()
+            if word not in found:
+                found.append(word)
+        return found
+
+    def digits(self, least, most):
+        """A number of `least` to `most` digits, as text."""
+        rng = self.rng
+        return self.from_side(lambda: str(rng.randint(1, 9)) + "".join(
+            rng.choices(string.digits, k=rng.randint(least, most) - 1)))
+
+    def name(self):
+        """A person's name."""
+        if self.japanese:
+            return self.pick(words.NAMES_JA) if self.chance(0.6) else self.characters()
+        return self.pick(words.NAMES) if self.chance(0.5) else self.invented().capitalize()
+
+    def city(self):
+        """A city's name."""
+        if self.japanese:
+            return self.pick(words.CITIES_JA) if self.chance(0.6) else self.characters()
+        return self.pick(words.CITIES) if self.chance(0.5) else self.invented().capitalize()
+
+    def wording(self, table):
+        """One of this side's wordings in this language."""
+        return self.rng.choice(wordings_of(table, self.language, self.held_out))

@@ -1,0 +1,266 @@
+"""Owns the exercises with tools: calling the one that fits with arguments from the prompt, using
+its result, and answering without one where none fits.
+"""
+import json
+
+import about
+import exercises
+import words
+from exercises import Exercise, assistant, user
+from split import is_held_out
+from tool_catalogue import ALIKE, ENUMS, NATURAL, NOUNS, PARAMETERS, REQUEST, SPOKEN, VERBS
+
+
+def value(draw, parameter):
+    """A value for a parameter, as JSON would hold it."""
+    kind = PARAMETERS[parameter][0]
+    if kind == "integer":
+        return int(draw.digits(1, 2))
+    if kind in ENUMS:
+        return draw.rng.choice(ENUMS[kind])
+    if kind == "clock":
+        return f"{draw.rng.randint(0, 23):02}:{draw.rng.randint(0, 59):02}"
+    if kind == "code":
+        return draw.digits(3, 6) if draw.chance(0.5) else \
+            draw.invented()[:3].upper() + "-" + draw.digits(2, 4)
+    if kind == "day":
+        return draw.rng.choice(draw.of(words.DAYS, words.DAYS_JA))
+    if kind == "text":
+        return " ".join(draw.words(1, 3))
+    return draw.city() if kind == "city" else draw.name()
+
+
+def definition(draw, name, description, required, optional):
+    """An OpenAI-style tool."""
+    properties = {}
+    for parameter in required + optional:
+        kind, english, japanese, _, _ = PARAMETERS[parameter]
+        shape = {"type": "integer" if kind == "integer" else "string"}
+        if draw.chance(0.6):
+            shape["description"] = draw.of(english, japanese) if draw.chance(0.7) else english
+        if kind in ENUMS:
+            shape["enum"] = ENUMS[kind]
+        properties[parameter] = shape
+    parameters = {"type": "object", "properties": properties}
+    if required or draw.chance(0.5):
+        parameters["required"] = required
+    function = {"name": name, "description": description, "parameters": parameters}
+    if draw.chance(0.1):
+        parameters["additionalProperties"] = False
+    if draw.chance(0.1):
+        del function["description"]
+    return {"type": "function", "function": function}
+
+
+class Tool:
+    """A tool with the way it is asked for."""
+
+    def __init__(self, draw, taken):
+        self.draw = draw
+        while True:
+            self.natural = draw.rng.choice(NATURAL) if draw.chance(0.35) else None
+            if self.natural:
+                self._natural(draw)
+            else:
+                self._composed(draw)
+            if self.subject not in taken and is_held_out(self.name) == draw.held_out:
+                break
+        taken.add(self.subject)
+        described = draw.of(self.english, self.japanese) if draw.chance(0.7) else self.english
+        self.definition = definition(draw, self.name, described, self.required, self.optional)
+
+    def _natural(self, draw):
+        names, self.english, self.japanese, required, optional, _ = self.natural
+        self.name, self.subject = draw.rng.choice(names), names[0]
+        self.required = [draw.rng.choice(required)]
+        self.optional = [p for p in optional if draw.chance(0.5)]
+
+    def _composed(self, draw):
+        rng = draw.rng
+        self.verb = rng.choice(VERBS)
+        noun = rng.choice(NOUNS)
+        self.noun = [draw.invented()] * 2 if draw.chance(0.25) else noun
+        verb, noun = self.verb[0], self.noun[0]
+        self.name = f"{verb}{noun.capitalize()}" if draw.chance(0.15) else f"{verb}_{noun}"
+        self.subject = f"{verb} {noun}"
+        self.english = rng.choice(["{} the {}", "{} a {}", "Use this to {} the {}."]).format(
+            verb, noun)
+        self.english = self.english[0].upper() + self.english[1:]
+        self.japanese = f"{self.noun[1]}を{self.verb[2]}"
+        chosen = rng.sample(list(PARAMETERS), rng.randint(1, 4))
+        for group in ALIKE:
+            if group <= set(chosen):
+                chosen.remove(rng.choice(sorted(group)))
+        needed = rng.randint(0 if draw.chance(0.15) else 1, min(3, len(chosen)))
+        self.required, self.optional = chosen[:needed], chosen[needed:]
+
+    def request(self):
+        """(request without its ending, arguments): what is mentioned is what is given."""
+        draw = self.draw
+        given = self.required + [p for p in self.optional if draw.chance(0.4)]
+        arguments = {p: value(draw, p) for p in given}
+        if self.natural:
+            return self._natural_request(arguments), arguments
+        phrases = [self._phrase(p, v) for p, v in arguments.items()]
+        if draw.japanese:
+            return "、".join([*phrases, f"{self.noun[1]}を{self.verb[1]}"]), arguments
+        return " ".join([self.verb[0], draw.rng.choice(["the", "the", "a"]), self.noun[0],
+                         *phrases]), arguments
+
+    def _phrase(self, parameter, given):
+        draw = self.draw
+        _, _, _, english, japanese = PARAMETERS[parameter]
+        if draw.chance(0.25):
+            return draw.of(f"with {parameter} {given}", f"{parameter}は{given}")
+        if isinstance(given, str) and draw.chance(0.15):
+            given = draw.of(f"'{given}'", f"「{given}」")
+        return draw.rng.choice(draw.of(english, japanese)).format(v=given)
+
+    def _natural_request(self, arguments):
+        draw = self.draw
+        (_, main), *others = arguments.items()
+        phrases = [self._phrase(p, v) for p, v in others]
+        rest = ("、".join(phrases) if draw.japanese else " " + " ".join(phrases)) if phrases else ""
+        template = draw.wording(self.natural[-1])
+        if draw.japanese and rest:
+            rest += "、" if template.startswith("{o}") else "。"
+        return template.format(v=main, o=rest)
+
+    def asked(self):
+        """(user's text, arguments)"""
+        request, arguments = self.request()
+        if not self.natural:
+            request = self.draw.wording(REQUEST).format(
+                r=request, R=request[0].upper() + request[1:])
+        return request, arguments
+
+
+def call(name, arguments, number):
+    return {"id": f"call_{number}", "type": "function", "function": {
+        "name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}}
+
+
+def calls_are(wanted):
+    """The check that a message makes these calls, in order."""
+    def check(message):
+        try:
+            made = [(c["function"]["name"], json.loads(c["function"]["arguments"]))
+                    for c in message.get("tool_calls") or []]
+        except (KeyError, TypeError, ValueError):
+            return False
+        return made == wanted
+    return check
+
+
+def _tools(draw):
+    taken = set()
+    return [Tool(draw, taken) for _ in range(draw.rng.choice([1, 2, 2, 3, 3, 4]))]
+
+
+def _request(draw, tools):
+    """(prompt, wanted calls): one call, or two of one tool or of two."""
+    first = draw.rng.choice(tools)
+    prompt, arguments = first.asked()
+    wanted = [(first.name, arguments)]
+    if draw.chance(0.2):
+        second = first if len(tools) == 1 or draw.chance(0.5) else draw.rng.choice(
+            [t for t in tools if t is not first])
+        prompt_2, arguments_2 = second.asked()
+        if prompt[-1] not in ".?。？":
+            prompt += draw.of(".", "。")
+        prompt += draw.rng.choice(draw.of([" ", " And ", " Then "], ["", "それから、", "また、"]))
+        prompt += prompt_2
+        wanted.append((second.name, arguments_2))
+    return prompt, wanted
+
+
+def _calls(wanted):
+    made = [call(name, arguments, i) for i, (name, arguments) in enumerate(wanted, 1)]
+    return {"role": "assistant", "content": "", "tool_calls": made}
+
+
+FIELDS = """temperature sky price status total result name count date place answer distance wind
+level code message time score owner color""".split()
+
+
+def _result(draw):
+    """(a tool's output, its values)"""
+    if draw.chance(0.3):
+        text = " ".join(draw.words(1, 4))
+        return text, [text]
+    keys = draw.rng.sample(FIELDS, draw.rng.randint(1, 3))
+    found = {k: draw.word() if draw.chance(0.5) else int(draw.digits(1, 4)) for k in keys}
+    return json.dumps(found, ensure_ascii=False), [f"{k} {v}" for k, v in found.items()]
+
+
+def _answered(draw, prompt, wanted):
+    """(messages up to the tools' results, the answer's text, what it must tell)"""
+    asking = _calls(wanted)
+    messages, told = [user(prompt), asking], []
+    for each in asking["tool_calls"]:
+        output, values = _result(draw)
+        messages.append({"role": "tool", "tool_call_id": each["id"], "content": output})
+        told += values
+    return messages, draw.of("The result: ", "結果：") + draw.of(", ", "、").join(told), told
+
+
+def _earlier(draw, tools):
+    """At times, rounds with the same tools before the one that counts."""
+    messages = []
+    for _ in range(draw.rng.choice([0, 0, 0, 1, 2])):
+        earlier, answer, _ = _answered(draw, *_request(draw, tools))
+        messages += [*earlier, assistant(answer)]
+    return messages
+
+
+def tool_call(draw):
+    tools = _tools(draw)
+    messages = _earlier(draw, tools)
+    prompt, wanted = _request(draw, tools)
+    names = ", ".join(name for name, _ in wanted)
+    return Exercise("tool_call", draw.language, [*messages, user(prompt)], _calls(wanted),
+                    calls_are(wanted),
+                    draw.of(f"The tool that fits is {names}.", f"合うツールは {names} です。"),
+                    [t.definition for t in tools])
+
+
+def tool_answer(draw):
+    """The tool has been called; its result is to be told."""
+    tools = _tools(draw)
+    messages, answer, told = _answered(draw, *_request(draw, tools))
+
+    def check(message):
+        content = message.get("content") or ""
+        return all(t.split(" ")[-1] in content for t in told) and not message.get("tool_calls")
+    return Exercise("tool_answer", draw.language, messages, assistant(answer), check,
+                    draw.of("The tool has answered.", "ツールの結果が届きました。"),
+                    [t.definition for t in tools])
+
+
+PLAIN = [exercises.repeat, exercises.reverse, exercises.sort, exercises.count,
+         exercises.change_case, exercises.arithmetic]
+
+
+def no_tool(draw):
+    """Tools are there and none fits: a plain exercise, a free question, or a stranger's request."""
+    while True:
+        taken = set()
+        tools = [Tool(draw, taken) for _ in range(draw.rng.choice([1, 1, 2, 3, 4]))]
+        style = draw.rng.random()
+        made = draw.rng.choice(PLAIN)(draw) if style < 0.6 else about.about(draw)
+        if style > 0.8:
+            made.messages = [user(Tool(draw, taken).asked()[0])]
+        text = made.messages[0]["content"].lower()
+        made.tools = [t.definition for t in tools if not _touches(t, text)]
+        if made.tools:
+            made.name = "no_tool"
+            return made
+
+
+def _touches(tool, text):
+    """Whether a question may seem to be one for this tool."""
+    keys = {tool.subject} if tool.natural else {tool.noun[0]}
+    spoken = [word for tools, marks in SPOKEN if tools & keys for word in marks]
+    if not tool.natural:
+        spoken += [*tool.noun, tool.verb[0], tool.verb[1][:2]]
+    return any(word in text for word in spoken)

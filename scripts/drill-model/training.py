@@ -1,0 +1,172 @@
+"""Owns the training run: schedule, optimizers, checkpoints, its log. Started again with the same
+arguments it goes on where the last checkpoint stands.
+
+Progress is counted in tokens, or with --minutes in time spent training, and sets the rate:
+warm-up, constant, then a fall to zero over the last part.
+"""
+import argparse
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch.nn import functional as F
+
+import accuracy
+import batches
+import score
+import vocabulary
+from model import Drill, Shape
+
+RATE = 3e-3
+MATRIX_DECAY = 0.05
+WARM_UP = 0.015
+FALL = 0.35
+RATE_LEAST = 0.01
+GRADIENT_NORM_MAX = 1.0
+TARGETS_USUAL = 600
+CHECKPOINT_S = 120
+REPORT_S = 60
+
+
+def rate_share(progress):
+    """The share of the full rate at this progress, 0 to 1."""
+    rise = min(1.0, progress / WARM_UP + 0.02)
+    return min(rise, max(RATE_LEAST, (1 - progress) / FALL))
+
+
+class Run:
+    """A network in training, with all that a checkpoint holds."""
+
+    def __init__(self, folder, seed):
+        self.folder, self.seed = folder, seed
+        path = folder / "tokenizer.json"
+        if not path.exists():
+            vocabulary.save(path, seed)
+        self.tokenizer = Tokenizer.from_file(str(path))
+        torch.manual_seed(seed)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.network = Drill(Shape(self.tokenizer.get_vocab_size())).to(self.device)
+        named = list(self.network.named_parameters())
+        matrices = [p for n, p in named if p.ndim == 2 and n != "embedding.weight"]
+        others = [p for n, p in named if p.ndim != 2 or n == "embedding.weight"]
+        self.optimizers = [
+            torch.optim.Muon(matrices, lr=RATE, weight_decay=MATRIX_DECAY,
+                             adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0)]
+        self.tokens, self.pools, self.seconds, self.steps = 0, 0, 0.0, 0
+
+    @property
+    def checkpoint(self):
+        return self.folder / "checkpoint.pt"
+
+    def save(self):
+        state = {"shape": dataclasses.asdict(self.network.shape),
+                 "network": self.network.state_dict(),
+                 "optimizers": [o.state_dict() for o in self.optimizers],
+                 "counts": [self.tokens, self.pools, self.seconds, self.steps]}
+        part = self.checkpoint.with_suffix(".part")
+        torch.save(state, part)
+        os.replace(part, self.checkpoint)
+
+    def load(self):
+        if not self.checkpoint.exists():
+            return
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        self.network.load_state_dict(state["network"])
+        for optimizer, held in zip(self.optimizers, state["optimizers"]):
+            optimizer.load_state_dict(held)
+        self.tokens, self.pools, self.seconds, self.steps = state["counts"]
+
+    def step(self, tokens, targets, rate):
+        """One step; the loss, averaged over the tokens to be written."""
+        tokens, targets = tokens.to(self.device), targets.to(self.device)
+        with torch.autocast(self.device, torch.bfloat16):
+            hidden = self.network(tokens)
+            wanted = targets >= 0
+            logits = self.network.logits(hidden[wanted])
+        loss = F.cross_entropy(logits.float(), targets[wanted])
+        # Between weighing all batches and all tokens alike: long prompts have few tokens to learn.
+        (loss * (len(logits) / TARGETS_USUAL) ** 0.5).backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM_MAX)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
+        self.tokens += tokens.numel()
+        self.steps += 1
+        return loss.item()
+
+
+def load_network(folder):
+    """(network, tokenizer) of the last checkpoint in a folder."""
+    state = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+    network = Drill(Shape(**state["shape"]))
+    network.load_state_dict(state["network"])
+    return network, Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def say(text):
+    print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
+def train(run, progress_of, evaluate_s, draws):
+    """Trains until progress is 1."""
+    saved = reported = time.monotonic()
+    evaluated, losses, tokens_then = run.seconds, [], run.tokens
+    for pool in batches.pools(run.folder / "tokenizer.json", run.seed, run.pools):
+        for tokens, targets in pool:
+            began = time.monotonic()
+            progress = progress_of(run)
+            if progress >= 1:
+                run.save()
+                return
+            losses.append(run.step(torch.from_numpy(tokens), torch.from_numpy(targets),
+                                   RATE * rate_share(progress)))
+            now = time.monotonic()
+            run.seconds += now - began
+            if now - reported > REPORT_S:
+                speed = (run.tokens - tokens_then) / (now - reported)
+                say(f"progress {progress:.3f} step {run.steps} tokens {run.tokens / 1e6:.2f}M "
+                    f"loss {sum(losses) / len(losses):.4f} tokens/s {speed:.0f}")
+                reported, losses, tokens_then = now, [], run.tokens
+        run.pools += 1
+        if time.monotonic() - saved > CHECKPOINT_S:
+            run.save()
+            saved = time.monotonic()
+        if run.seconds - evaluated > evaluate_s:
+            answers = accuracy.measure(run.network, run.tokenizer, run.pools, draws)
+            say("accuracy en/ja, percent: " + score.line(score.counts(answers)))
+            evaluated = run.seconds
+            reported, tokens_then = time.monotonic(), run.tokens
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--folder", type=Path, required=True)
+    arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--tokens", type=float, default=24e6, help="length of the run")
+    arguments.add_argument("--minutes", type=float, help="length in time instead of tokens")
+    arguments.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    arguments.add_argument("--evaluate-s", type=float, default=600)
+    arguments.add_argument("--draws", type=int, default=12)
+    given = arguments.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(given.threads)
+    run = Run(given.folder, given.seed)
+    run.load()
+    parameters = sum(p.numel() for p in run.network.parameters())
+    say(f"{parameters:,} parameters, {run.tokenizer.get_vocab_size()} tokens, "
+        f"from step {run.steps}, on the {run.device}")
+    if given.minutes:
+        train(run, lambda r: r.seconds / 60 / given.minutes, given.evaluate_s, given.draws)
+    else:
+        train(run, lambda r: r.tokens / given.tokens, given.evaluate_s, given.draws)
+    say("trained")
+
+
+if __name__ == "__main__":
+    main()
