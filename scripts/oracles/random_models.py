@@ -20,6 +20,7 @@ VOCABULARY = 200
 POSITIONS = 48
 CONTINUED = 64
 LEAST_GAP_NATS = 2e-4
+ASKED_TYPES = ["F32", "F16", "Q8_0", "Q4_K"]
 EVERY_TYPE = ["F32", "F16", "BF16", *random_weights.BLOCKS]
 
 # head: elements per head. Options are those of transformers' configurations.
@@ -44,9 +45,11 @@ MODELS = [
     dict(name="llama-every-type", family="llama", width=256, inner=512, heads=4, kv_heads=2,
          head=64, tied=False, types=EVERY_TYPE),
     dict(name="qwen2-256", family="qwen2", width=256, inner=256, heads=8, kv_heads=4, head=32,
-         tied=False, types=["F32", "Q4_K"]),
+         tied=False, types=ASKED_TYPES),
     dict(name="qwen3-256", family="qwen3", width=256, inner=256, heads=4, kv_heads=1, head=128,
-         tied=True, types=["F32", "Q4_K"]),
+         tied=True, types=ASKED_TYPES),
+    dict(name="mistral-256", family="mistral", width=256, inner=256, heads=4, kv_heads=1, head=64,
+         tied=False, types=ASKED_TYPES, options=dict(sliding_window=20)),
 ]
 LAYERS = 2
 
