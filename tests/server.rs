@@ -62,6 +62,32 @@ fn openai_node_client() {
     run_client(Command::new("node").args(["--test", "--test-reporter=tap", "openai_node.mjs"]));
 }
 
+/// A bare start serves the drill model, whose exercises show that kernels, sampler, template and
+/// tokenizer work together: a fault in one of them fails nearly all. Seeded, and greedy answers are
+/// the same everywhere, so the result is too.
+#[test]
+fn a_bare_start_serves_the_drill_model() {
+    let site = Site::new("");
+    let served = site.serve_bare();
+    let script = places::repository().join("scripts/drill-model/evaluate.py");
+    let output = Command::new("python3")
+        .arg(script)
+        .args(["api", "--model", "redoubt-drill", "--seed", "1", "--draws", "10"])
+        .args(["--only", DRILL_EXERCISES, "--at-least", DRILL_SHARE_MIN])
+        .args(["--url", &served.url, "--key", &site.first_key()])
+        .output()
+        .expect("python3 is installed");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    println!("{text}");
+    assert!(output.status.success(), "{text}");
+    let (status, _) = served.terminate();
+    assert!(status.success(), "{status}");
+}
+
+/// What the drill model has learnt so far (`models/drill/card.toml` has all of it).
+const DRILL_EXERCISES: &str = "about,name,tool_answer";
+const DRILL_SHARE_MIN: &str = "0.7";
+
 /// One number of the first model out of `/metrics`.
 fn metric(client: &Client, name: &str) -> f64 {
     let answer = client.get("/metrics");

@@ -76,14 +76,26 @@ impl Site {
         fs::read_to_string(path).expect("the first start left a key").trim().to_owned()
     }
 
-    /// Starts the server and waits until it serves.
+    /// Starts the server on a model file and waits until it serves.
     ///
     /// # Panics
     /// With what it printed, when it ends before.
     pub fn serve(&self, model: &Path) -> Served {
+        self.start(&["serve", "--model", &model.to_string_lossy()])
+    }
+
+    /// Starts the program without a verb or a model, as a newcomer does.
+    ///
+    /// # Panics
+    /// As for [`Site::serve`].
+    pub fn serve_bare(&self) -> Served {
+        self.start(&[])
+    }
+
+    fn start(&self, arguments: &[&str]) -> Served {
         let first_start = !self.path("state").exists();
         let mut child = self
-            .command(&["serve", "--model", &model.to_string_lossy()])
+            .command(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -4,7 +4,10 @@ use serde::Deserialize;
 
 use crate::failure::Failure;
 
-const CARDS: &[&str] = &[include_str!("../../../models/cards/smollm2-135m-instruct.toml")];
+const CARDS: &[&str] = &[
+    include_str!("../../../models/drill/card.toml"),
+    include_str!("../../../models/cards/smollm2-135m-instruct.toml"),
+];
 
 /// What is known of a model.
 #[derive(Clone, Debug, Deserialize)]

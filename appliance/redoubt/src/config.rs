@@ -11,13 +11,14 @@ use server::{HttpLimits, Listen, TlsFiles};
 
 use crate::failure::Failure;
 use crate::first_key::quoted;
+use crate::load::Source;
 
 /// All there is to configure.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Model files.
-    pub models: Vec<PathBuf>,
+    /// Model files; the drill model where none is named.
+    models: Vec<PathBuf>,
     /// Address of the API.
     pub listen: SocketAddr,
     /// Where keys and other records are kept.
@@ -93,6 +94,14 @@ impl Config {
                 range.end()
             ))),
             None => Ok(()),
+        }
+    }
+
+    /// What to serve.
+    pub fn sources(&self) -> Vec<Source> {
+        match self.models.as_slice() {
+            [] => vec![Source::Drill],
+            files => files.iter().cloned().map(Source::File).collect(),
         }
     }
 

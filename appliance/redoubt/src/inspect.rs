@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::path::Path;
 
 use models::dtype::DType;
 use models::vocabulary::{Algorithm, Vocabulary};
@@ -10,23 +9,23 @@ use models::weights::Weights;
 use text::{ChatTemplate, Tokenizer};
 
 use crate::failure::Failure;
-use crate::load;
+use crate::load::{self, Source};
 use crate::screen;
 
 /// Prints all that is known of a file; fails where it would not be served.
-pub fn run(path: &Path) -> Result<(), Failure> {
-    let weights = load::open(path)?;
+pub fn run(source: &Source) -> Result<(), Failure> {
+    let weights = load::open(source)?;
     let mut out = String::new();
-    let outcome = describe(path, &weights, &mut out);
+    let outcome = describe(source, &weights, &mut out);
     screen::show(&screen::plain(&out))?;
     outcome.map_err(|error| Failure::new(error).hint("this program cannot run the file"))
 }
 
 /// Writes what the file holds; the error says why it would not run.
-fn describe(path: &Path, weights: &Weights, out: &mut String) -> Result<(), String> {
+fn describe(source: &Source, weights: &Weights, out: &mut String) -> Result<(), String> {
     let header = weights.header();
     let (bytes, tensors) = (header.file_bytes, header.tensors.len());
-    out.push_str(&format!("{}: {bytes} bytes, {tensors} tensors\n", path.display()));
+    out.push_str(&format!("{source}: {bytes} bytes, {tensors} tensors\n"));
     types(weights, out);
     let text = vocabulary(weights, out);
     let plan = models::family::plan(weights).map_err(|error| error.to_string())?;

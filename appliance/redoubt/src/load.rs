@@ -1,6 +1,8 @@
-//! A model file to a served model: header, digest, plan, weights, tokenizer, engine.
+//! A model, from a file or embedded, to a served one: header, digest, plan, weights, tokenizer,
+//! engine.
 
-use std::path::Path;
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use text::{ChatTemplate, Tokenizer};
 
 use crate::cards;
 use crate::config::Config;
+use crate::drill;
 use crate::failure::Failure;
 
 /// Prompt tokens per engine step: what a long prompt may delay everybody's next token by.
@@ -26,8 +29,40 @@ const CHUNK_LEN_MAX: usize = 64;
 /// Bytes hashed between two looks at the progress bar and at whether to stop.
 const HASH_BYTES: usize = 1 << 20;
 
-/// Opens and verifies a model file.
-pub fn open(path: &Path) -> Result<Weights, Failure> {
+/// Where a model comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A GGUF file.
+    File(PathBuf),
+    /// The drill model, which is part of the program.
+    Drill,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::File(path) => path.display().fmt(f),
+            Source::Drill => f.write_str("the embedded drill model"),
+        }
+    }
+}
+
+impl Source {
+    /// The file's name, without its folder.
+    pub fn file_name(&self) -> String {
+        match self {
+            Source::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into(),
+            Source::Drill => drill::FILE.to_owned(),
+        }
+    }
+}
+
+/// Opens and verifies a model.
+pub fn open(source: &Source) -> Result<Weights, Failure> {
+    let path = match source {
+        Source::File(path) => path,
+        Source::Drill => return Ok(drill::weights()),
+    };
     map::open(path).map_err(|error| {
         let hint = match &error {
             MapError::Io { .. } => "check the path; 'redoubt serve --model FILE' takes a GGUF file",
@@ -41,26 +76,27 @@ pub fn open(path: &Path) -> Result<Weights, Failure> {
 
 /// Loads a model and starts its engine; `None` where it was told to stop.
 pub fn load(
-    path: &Path,
+    source: &Source,
     config: &Config,
     clock: &Clock,
     stop: &AtomicBool,
 ) -> Result<Option<Served>, Failure> {
-    let weights = open(path)?;
-    let plan = plan(path, &weights)?;
-    let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let (tokenizer, template) = text_side(path, &weights)?;
+    let weights = open(source)?;
+    let plan = plan(source, &weights)?;
+    let file = source.file_name();
+    let (tokenizer, template) = text_side(source, &weights)?;
     if tokenizer.vocabulary_len() > plan.vocabulary_len {
         let (tokens, rows) = (tokenizer.vocabulary_len(), plan.vocabulary_len);
-        let error = format!("{}: {tokens} tokens, but embeddings for {rows}", path.display());
+        let error = format!("{source}: {tokens} tokens, but embeddings for {rows}");
         return Err(Failure::new(error).hint("the file was put together wrongly; get another"));
     }
     let Some(sha256) = sha256(weights.bytes(), stop) else { return Ok(None) };
-    let executor = executor(&plan, &weights, config, path)?;
+    let executor = executor(&plan, &weights, config, source)?;
     let card = cards::find(&file, &sha256)?;
     let (name, provenance) = match &card {
         Some(card) => {
-            (card.name.clone(), format!("local file, as its card says (licence {})", card.licence))
+            let place = if *source == Source::Drill { "part of the program" } else { "local file" };
+            (card.name.clone(), format!("{place}, as its card says (licence {})", card.licence))
         }
         None => (cards::stem(&file).to_owned(), "local file, unverified".to_owned()),
     };
@@ -90,16 +126,18 @@ pub fn load(
     }))
 }
 
-fn plan(path: &Path, weights: &Weights) -> Result<Plan, Failure> {
+fn plan(source: &Source, weights: &Weights) -> Result<Plan, Failure> {
     models::family::plan(weights).map_err(|error| {
-        Failure::new(format!("{}: {error}", path.display()))
+        Failure::new(format!("{source}: {error}"))
             .hint("'redoubt models inspect FILE' shows what the file holds")
     })
 }
 
-fn text_side(path: &Path, weights: &Weights) -> Result<(Tokenizer, Option<ChatTemplate>), Failure> {
-    let failed =
-        |error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", path.display()));
+fn text_side(
+    source: &Source,
+    weights: &Weights,
+) -> Result<(Tokenizer, Option<ChatTemplate>), Failure> {
+    let failed = |error: &dyn fmt::Display| Failure::new(format!("{source}: {error}"));
     let vocabulary = Vocabulary::from_header(weights.header()).map_err(|error| failed(&error))?;
     let tokenizer = Tokenizer::new(&vocabulary).map_err(|error| failed(&error))?;
     if let Some(assumed) = tokenizer.assumed_pretokenizer() {
@@ -117,7 +155,7 @@ fn executor(
     plan: &Plan,
     weights: &Weights,
     config: &Config,
-    path: &Path,
+    source: &Source,
 ) -> Result<Reference, Failure> {
     let block_bytes = Reference::cache_bytes(plan, 1).max(1);
     let context_len = config.context_len.unwrap_or(usize::MAX).min(plan.context_len);
@@ -136,7 +174,7 @@ fn executor(
     let mut progress = |done| bar.set_position(done);
     let blocks = needed.min(affordable);
     let executor = Reference::load(plan, weights, Mode::Serving, blocks, &mut progress)
-        .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+        .map_err(|error| Failure::new(format!("{source}: {error}")))?;
     bar.finish_and_clear();
     Ok(executor)
 }

@@ -5,6 +5,7 @@ mod cards;
 mod chat;
 mod client;
 mod config;
+mod drill;
 mod failure;
 mod first_key;
 mod inspect;
@@ -22,23 +23,26 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::load::Source;
 
 const EXAMPLES: &str = "Examples:
+  redoubt                                serve the drill model on 127.0.0.1:8080
   redoubt serve --model model.gguf       serve a model on 127.0.0.1:8080
   redoubt chat                           talk to it from this terminal
   redoubt keys create --tenant team-a    make an API key
   redoubt models inspect model.gguf      look into a model file without loading it
   redoubt status                         what runs here";
 
-/// A sovereign AI inference appliance: local models behind an OpenAI-compatible API.
+/// A sovereign AI inference appliance: local models behind an OpenAI-compatible API. Without a verb
+/// it serves.
 #[derive(Parser)]
-#[command(version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(version, after_help = EXAMPLES)]
 struct Arguments {
     /// Configuration file (TOML); defaults apply without one.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
-    verb: Verb,
+    verb: Option<Verb>,
 }
 
 #[derive(Subcommand)]
@@ -47,7 +51,8 @@ enum Verb {
     #[command(after_help = "Example:
   redoubt serve --model model.gguf")]
     Serve {
-        /// GGUF file; may be given several times. Overrides the configuration's `models`.
+        /// GGUF file; may be given several times. Overrides the configuration's `models`; without
+        /// either the drill model is served.
         #[arg(long = "model", value_name = "FILE")]
         models: Vec<PathBuf>,
     },
@@ -88,8 +93,8 @@ enum Models {
     List,
     /// What a model file holds: hyperparameters, weights, vocabulary, and the forward pass.
     Inspect {
-        /// GGUF file.
-        file: PathBuf,
+        /// GGUF file; the drill model without one.
+        file: Option<PathBuf>,
     },
 }
 
@@ -127,9 +132,11 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = Config::load(arguments.config.as_deref())?;
     let socket = config.admin_socket();
-    match arguments.verb {
+    match arguments.verb.unwrap_or(Verb::Serve { models: Vec::new() }) {
         Verb::Serve { models } => serve::run(config.with_models(models)),
-        Verb::Models(Models::Inspect { file }) => inspect::run(&file),
+        Verb::Models(Models::Inspect { file }) => {
+            inspect::run(&file.map_or(Source::Drill, Source::File))
+        }
         Verb::Chat { model, system, temperature } => {
             client::block_on(chat::run(&socket, chat::Settings { model, system, temperature }))
         }

@@ -1,7 +1,6 @@
 //! `redoubt serve`: one process, one state folder, until SIGTERM or Ctrl-C.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::first_key;
-use crate::load;
+use crate::load::{self, Source};
 use crate::state_dir;
 
 /// A load that is told to stop looks up within this time.
@@ -25,10 +24,6 @@ const LOAD_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves until stopped.
 pub fn run(config: Config) -> Result<(), Failure> {
-    if config.models.is_empty() {
-        return Err(Failure::new("no model to serve")
-            .hint("pass --model FILE; 'scripts/get-model smollm2' fetches a small one"));
-    }
     let clock = Clock::system();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -38,7 +33,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         .init();
     let listen = config.listen()?;
     // What is plainly wrong is told before anything listens.
-    config.models.iter().try_for_each(|path| load::open(path).map(drop))?;
+    config.sources().iter().try_for_each(|source| load::open(source).map(drop))?;
     let _lock = state_dir::take(&config.state_dir)?;
     let keys =
         KeyStore::open(&config.state_dir.join("keys.db"), clock.clone()).map_err(Failure::new)?;
@@ -138,14 +133,12 @@ async fn serve(
 }
 
 fn load_all(config: &Config, state: &State, url: &str, stop: &AtomicBool) -> Result<(), Failure> {
-    let mut paths: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for path in &config.models {
-        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        state.registry.set_loading(Some(file));
-        let Some(served) = load::load(path, config, &state.clock, stop)? else { return Ok(()) };
-        if let Some(other) = paths.insert(served.name.clone(), path.clone()) {
-            let (one, two) = (other.display(), path.display());
-            let error = format!("{one} and {two} would both be served as '{}'", served.name);
+    let mut sources: BTreeMap<String, Source> = BTreeMap::new();
+    for source in config.sources() {
+        state.registry.set_loading(Some(source.file_name()));
+        let Some(served) = load::load(&source, config, &state.clock, stop)? else { return Ok(()) };
+        if let Some(other) = sources.insert(served.name.clone(), source.clone()) {
+            let error = format!("{other} and {source} would both be served as '{}'", served.name);
             return Err(Failure::new(error).hint("rename one of the files, or leave it out"));
         }
         tracing::info!(
