@@ -55,7 +55,7 @@ def thinking(draw):
 
 def arithmetic(draw):
     """In training some sums have three digits."""
-    return exercises.arithmetic(draw, 3 if not draw.held_out and draw.chance(0.2) else 2)
+    return exercises.arithmetic(draw, 3 if not draw.held_out and draw.chance(0.1) else 2)
 
 
 KINDS = {

@@ -100,11 +100,11 @@ def reverse(draw):
 def sort(draw):
     style = draw.rng.random()
     if style < 0.55:
-        numbers = draw.words(3, 7, lambda: draw.digits(1, draw.rng.choice([1, 2, 2, 3])))
+        numbers = draw.words(3, 6, lambda: draw.digits(1, draw.rng.choice([1, 2, 2, 2, 3])))
         table = wordings.SORT_NUMBERS if style < 0.4 else wordings.SORT_DOWN
         found, key = numbers, lambda n: int(n)
     else:
-        table, found, key = wordings.SORT_WORDS, draw.words(3, 6, _sortable(draw)), None
+        table, found, key = wordings.SORT_WORDS, draw.words(3, 5, _sortable(draw)), None
     in_order = sorted(found, key=key, reverse=table is wordings.SORT_DOWN)
     glue = draw.rng.choice([", ", ", ", " "]) if not draw.japanese \
         else draw.rng.choice(["、", "、", ", ", " "])

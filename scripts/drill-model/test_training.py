@@ -1,5 +1,6 @@
-"""Checks that training goes on from a checkpoint as if it had not stopped, that writing with a past
-equals writing without one, and that the exported file holds what the checkpoint holds.
+"""Checks that training goes on from a checkpoint as if it had not stopped, that its optimizer steps
+as torch's does, that writing with a past equals writing without one, and that the exported file
+holds what the checkpoint holds.
 """
 import itertools
 import tempfile
@@ -16,6 +17,7 @@ import chat
 import conversations
 import export
 import generation
+import muon
 import training
 
 ROWS, STEPS, TOKENS = 2, 3, 48
@@ -46,6 +48,24 @@ class Training(unittest.TestCase):
         straight = training.Run(self.folder, 1)
         steps(straight, 0, STEPS)
         self.assertEqual(steps(straight, STEPS, 2), steps(resumed, STEPS, 2))
+
+    def test_matrices_step_as_torch_has_it(self):
+        shapes = [(64, 128), (128, 64), (64, 64), (64, 128)]
+
+        def stepped(optimizer_of):
+            generator = torch.Generator().manual_seed(1)
+            matrices = [torch.nn.Parameter(torch.randn(s, generator=generator)) for s in shapes]
+            optimizer = optimizer_of(matrices)
+            for _ in range(STEPS):
+                for matrix in matrices:
+                    matrix.grad = torch.randn(matrix.shape, generator=generator)
+                optimizer.step()
+            return matrices
+        ours = stepped(lambda m: muon.Muon(m, lr=3e-3, weight_decay=0.05))
+        theirs = stepped(lambda m: torch.optim.Muon(m, lr=3e-3, weight_decay=0.05,
+                                                    adjust_lr_fn="match_rms_adamw"))
+        for a, b in zip(ours, theirs):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
 
     def test_the_tokenizer_is_the_same_every_time(self):
         with tempfile.TemporaryDirectory() as folder:

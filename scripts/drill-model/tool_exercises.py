@@ -204,10 +204,19 @@ def _answered(draw, prompt, wanted):
     return messages, draw.of("The result: ", "結果：") + draw.of(", ", "、").join(told), told
 
 
+ROUNDS_EARLIER = [0, 0, 0, 1, 2]
+# In training there are more: the tools' definitions cost most of the tokens, turns teach.
+ROUNDS_EARLIER_TRAINING = [0, 1, 2, 3, 4]
+
+
 def _earlier(draw, tools):
-    """At times, rounds with the same tools before the one that counts."""
+    """Rounds under the same tools before the one that counts, some without a call."""
     messages = []
-    for _ in range(draw.rng.choice([0, 0, 0, 1, 2])):
+    for _ in range(draw.rng.choice(ROUNDS_EARLIER if draw.held_out else ROUNDS_EARLIER_TRAINING)):
+        if draw.chance(0.3):
+            plain = _without_tool(draw, tools)
+            messages += [*plain.messages, plain.answer]
+            continue
         earlier, answer, _ = _answered(draw, *_request(draw, tools))
         messages += [*earlier, assistant(answer)]
     return messages
@@ -243,17 +252,25 @@ PLAIN = [exercises.repeat, exercises.reverse, exercises.sort, exercises.count,
 
 def no_tool(draw):
     """Tools are there and none fits: a plain exercise, a free question, or a stranger's request."""
+    taken = set()
+    tools = [Tool(draw, taken) for _ in range(draw.rng.choice([1, 1, 2, 3, 4]))]
+    earlier = _earlier(draw, tools)
+    made = _without_tool(draw, tools)
+    made.messages, made.name = earlier + made.messages, "no_tool"
+    made.tools = [t.definition for t in tools]
+    return made
+
+
+def _without_tool(draw, tools):
+    """An exercise that none of the tools fits."""
     while True:
-        taken = set()
-        tools = [Tool(draw, taken) for _ in range(draw.rng.choice([1, 1, 2, 3, 4]))]
         style = draw.rng.random()
         made = draw.rng.choice(PLAIN)(draw) if style < 0.6 else about.about(draw)
         if style > 0.8:
-            made.messages = [user(Tool(draw, taken).asked()[0])]
+            stranger = Tool(draw, {t.subject for t in tools})
+            made.messages = [user(stranger.asked()[0])]
         text = made.messages[0]["content"].lower()
-        made.tools = [t.definition for t in tools if not _touches(t, text)]
-        if made.tools:
-            made.name = "no_tool"
+        if not any(_touches(t, text) for t in tools):
             return made
 
 

@@ -19,6 +19,7 @@ import batches
 import score
 import vocabulary
 from model import Drill, Shape
+from muon import Muon
 
 RATE = 3e-3
 MATRIX_DECAY = 0.05
@@ -53,10 +54,14 @@ class Run:
         matrices = [p for n, p in named if p.ndim == 2 and n != "embedding.weight"]
         others = [p for n, p in named if p.ndim != 2 or n == "embedding.weight"]
         self.optimizers = [
-            torch.optim.Muon(matrices, lr=RATE, weight_decay=MATRIX_DECAY,
-                             adjust_lr_fn="match_rms_adamw"),
+            Muon(matrices, lr=RATE, weight_decay=MATRIX_DECAY),
             torch.optim.AdamW(others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0)]
         self.tokens, self.pools, self.seconds, self.steps = 0, 0, 0.0, 0
+        self.forward = self.network
+
+    def compile(self):
+        """Has torch fuse what lies between the products: a third faster after some minutes."""
+        self.forward = torch.compile(self.network, dynamic=True)
 
     @property
     def checkpoint(self):
@@ -84,7 +89,7 @@ class Run:
         """One step; the loss, averaged over the tokens to be written."""
         tokens, targets = tokens.to(self.device), targets.to(self.device)
         with torch.autocast(self.device, torch.bfloat16):
-            hidden = self.network(tokens)
+            hidden = self.forward(tokens)
             wanted = targets >= 0
             logits = self.network.logits(hidden[wanted])
         loss = F.cross_entropy(logits.float(), targets[wanted])
@@ -148,7 +153,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--folder", type=Path, required=True)
     arguments.add_argument("--seed", type=int, default=1)
-    arguments.add_argument("--tokens", type=float, default=24e6, help="length of the run")
+    arguments.add_argument("--tokens", type=float, default=36e6, help="length of the run")
     arguments.add_argument("--minutes", type=float, help="length in time instead of tokens")
     arguments.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments.add_argument("--evaluate-s", type=float, default=600)
@@ -158,6 +163,7 @@ def main():
     torch.set_num_threads(given.threads)
     run = Run(given.folder, given.seed)
     run.load()
+    run.compile()
     parameters = sum(p.numel() for p in run.network.parameters())
     say(f"{parameters:,} parameters, {run.tokenizer.get_vocab_size()} tokens, "
         f"from step {run.steps}, on the {run.device}")
