@@ -1,43 +1,121 @@
-//! Writes random models as GGUF files (version 3), so that tests go through the real reader.
+//! Writes models as GGUF files (version 3), so that tests go through the real reader: random ones,
+//! and real ones in another element type.
 
+use std::borrow::Cow;
 use std::path::Path;
 
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use candle_core::{Device, Tensor};
 use models::dtype::DType;
-use serde_json::Value;
+use models::gguf::Value;
+use models::weights::{Weight, Weights};
 
 use crate::random_weights;
 use crate::records::{RandomModel, RandomTensor};
 
 const ALIGNMENT: usize = 32;
-const TYPE_U32: u32 = 4;
-const TYPE_F32: u32 = 6;
-const TYPE_TEXT: u32 = 8;
+
+/// `enum gguf_type` of the specification.
+mod code {
+    pub const U32: u32 = 4;
+    pub const I32: u32 = 5;
+    pub const F32: u32 = 6;
+    pub const BOOL: u32 = 7;
+    pub const TEXT: u32 = 8;
+    pub const ARRAY: u32 = 9;
+    pub const U64: u32 = 10;
+    pub const I64: u32 = 11;
+    pub const F64: u32 = 12;
+}
+
+/// A tensor to be written.
+struct Entry<'a> {
+    name: &'a str,
+    /// Outermost dimension first.
+    shape: &'a [usize],
+    dtype: DType,
+    bytes: Cow<'a, [u8]>,
+}
 
 /// Writes a model with every matrix in one element type; vectors stay F32.
 pub fn write(model: &RandomModel, dtype: DType, path: &Path) {
+    let metadata: Vec<(&str, Value)> =
+        model.metadata.iter().map(|(key, value)| (key.as_str(), typed(value))).collect();
+    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
+    let entries = model.tensors.iter().map(|tensor| random(&model.name, tensor, dtype)).collect();
+    write_file(&metadata, entries, path);
+}
+
+/// Writes a real model again with every matrix in one element type, by candle's quantizers; vectors
+/// stay as they are. What the matrices lost when they were quantized before stays lost.
+///
+/// # Errors
+/// candle's, where a matrix's rows are no whole blocks of the type.
+pub fn requantize(weights: &Weights, dtype: DType, path: &Path) -> candle_core::Result<()> {
+    let header = weights.header();
+    let metadata: Vec<(&str, &Value)> =
+        header.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    let mut entries = Vec::new();
+    for (name, info) in &header.tensors {
+        let weight = weights.tensor(name).expect("the header names it");
+        let (dtype, bytes) = match info.shape.len() {
+            1 => (info.dtype, Cow::Borrowed(weight.bytes)),
+            _ => (dtype, Cow::Owned(quantized(&weight, dtype)?)),
+        };
+        entries.push(Entry { name, shape: &info.shape, dtype, bytes });
+    }
+    write_file(&metadata, entries, path);
+    Ok(())
+}
+
+fn quantized(weight: &Weight<'_>, dtype: DType) -> candle_core::Result<Vec<u8>> {
+    let stored = QStorage::from_data(weight.bytes.into(), &Device::Cpu, ggml(weight.dtype))?;
+    let values: Tensor = QTensor::new(stored, weight.shape)?.dequantize(&Device::Cpu)?;
+    Ok(QTensor::quantize(&values, ggml(dtype))?.data()?.to_vec())
+}
+
+/// candle's name of a type; both are GGUF's code.
+fn ggml(dtype: DType) -> GgmlDType {
+    match dtype {
+        DType::F32 => GgmlDType::F32,
+        DType::F16 => GgmlDType::F16,
+        DType::BF16 => GgmlDType::BF16,
+        DType::Q4_0 => GgmlDType::Q4_0,
+        DType::Q4_1 => GgmlDType::Q4_1,
+        DType::Q5_0 => GgmlDType::Q5_0,
+        DType::Q5_1 => GgmlDType::Q5_1,
+        DType::Q8_0 => GgmlDType::Q8_0,
+        DType::Q2_K => GgmlDType::Q2K,
+        DType::Q3_K => GgmlDType::Q3K,
+        DType::Q4_K => GgmlDType::Q4K,
+        DType::Q5_K => GgmlDType::Q5K,
+        DType::Q6_K => GgmlDType::Q6K,
+    }
+}
+
+fn write_file(metadata: &[(&str, &Value)], entries: Vec<Entry<'_>>, path: &Path) {
     let mut header = Vec::new();
     header.extend(b"GGUF");
     header.extend(3u32.to_le_bytes());
-    header.extend((model.tensors.len() as u64).to_le_bytes());
-    header.extend((model.metadata.len() as u64).to_le_bytes());
-    for (key, value) in &model.metadata {
+    header.extend((entries.len() as u64).to_le_bytes());
+    header.extend((metadata.len() as u64).to_le_bytes());
+    for (key, value) in metadata {
         text(&mut header, key);
-        metadata(&mut header, value);
+        typed_value(&mut header, value);
     }
     let mut data = Vec::new();
-    for tensor in &model.tensors {
-        let (name, shape, dtype, bytes) = tensor_bytes(&model.name, tensor, dtype);
+    for Entry { name, shape, dtype, bytes } in entries {
         text(&mut header, name);
         header.extend((shape.len() as u32).to_le_bytes());
         shape.iter().rev().for_each(|len| header.extend((*len as u64).to_le_bytes()));
         header.extend(dtype.gguf_code().to_le_bytes());
         header.extend((data.len() as u64).to_le_bytes());
-        data.extend(bytes);
+        data.extend_from_slice(&bytes);
         data.resize(data.len().next_multiple_of(ALIGNMENT), 0);
     }
     header.resize(header.len().next_multiple_of(ALIGNMENT), 0);
     header.extend(data);
-    std::fs::write(path, header).expect("the temporary folder takes a file");
+    std::fs::write(path, header).expect("the folder takes a file");
 }
 
 fn text(out: &mut Vec<u8>, text: &str) {
@@ -45,33 +123,72 @@ fn text(out: &mut Vec<u8>, text: &str) {
     out.extend(text.bytes());
 }
 
-fn metadata(out: &mut Vec<u8>, value: &Value) {
+/// A record's value as the file has it.
+fn typed(value: &serde_json::Value) -> Value {
     match value {
-        Value::String(value) => {
-            out.extend(TYPE_TEXT.to_le_bytes());
-            text(out, value);
-        }
-        Value::Number(value) => match value.as_u64() {
-            Some(value) => {
-                out.extend(TYPE_U32.to_le_bytes());
-                out.extend(u32::try_from(value).expect("a small count").to_le_bytes());
-            }
-            None => {
-                out.extend(TYPE_F32.to_le_bytes());
-                out.extend((value.as_f64().expect("a float") as f32).to_le_bytes());
-            }
+        serde_json::Value::String(value) => Value::Text(value.clone()),
+        serde_json::Value::Number(value) => match value.as_u64() {
+            Some(value) => Value::Unsigned(value),
+            None => Value::Float(value.as_f64().expect("a float")),
         },
         other => panic!("no model says {other}"),
     }
 }
 
-fn tensor_bytes<'a>(
-    model: &str,
-    tensor: &'a RandomTensor,
-    dtype: DType,
-) -> (&'a str, &'a [usize], DType, Vec<u8>) {
+/// A value in the narrowest of the types that writers use for it.
+fn typed_value(out: &mut Vec<u8>, value: &Value) {
+    fn scalar(out: &mut Vec<u8>, code: u32, bytes: &[u8]) {
+        out.extend(code.to_le_bytes());
+        out.extend(bytes);
+    }
+    match value {
+        Value::Unsigned(value) => match u32::try_from(*value) {
+            Ok(value) => scalar(out, code::U32, &value.to_le_bytes()),
+            Err(_) => scalar(out, code::U64, &value.to_le_bytes()),
+        },
+        Value::Signed(value) => match i32::try_from(*value) {
+            Ok(value) => scalar(out, code::I32, &value.to_le_bytes()),
+            Err(_) => scalar(out, code::I64, &value.to_le_bytes()),
+        },
+        Value::Float(value) => match f64::from(*value as f32) == *value {
+            true => scalar(out, code::F32, &(*value as f32).to_le_bytes()),
+            false => scalar(out, code::F64, &value.to_le_bytes()),
+        },
+        Value::Bool(value) => scalar(out, code::BOOL, &[u8::from(*value)]),
+        Value::Text(value) => {
+            out.extend(code::TEXT.to_le_bytes());
+            text(out, value);
+        }
+        Value::Texts(values) => {
+            array(out, code::TEXT, values.len());
+            values.iter().for_each(|value| text(out, value));
+        }
+        Value::Integers(values) => {
+            let small = values.iter().all(|value| i32::try_from(*value).is_ok());
+            array(out, if small { code::I32 } else { code::I64 }, values.len());
+            let bytes = |value: &i64| value.to_le_bytes()[..if small { 4 } else { 8 }].to_vec();
+            values.iter().for_each(|value| out.extend(bytes(value)));
+        }
+        Value::Floats(values) => {
+            array(out, code::F32, values.len());
+            values.iter().for_each(|value| out.extend(value.to_le_bytes()));
+        }
+        Value::Bools(values) => {
+            array(out, code::BOOL, values.len());
+            out.extend(values.iter().map(|value| u8::from(*value)));
+        }
+    }
+}
+
+fn array(out: &mut Vec<u8>, element: u32, len: usize) {
+    out.extend(code::ARRAY.to_le_bytes());
+    out.extend(element.to_le_bytes());
+    out.extend((len as u64).to_le_bytes());
+}
+
+fn random<'a>(model: &str, tensor: &'a RandomTensor, dtype: DType) -> Entry<'a> {
     let little = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect();
-    match tensor {
+    let (name, shape, dtype, bytes) = match tensor {
         RandomTensor::Given { name, shape, values } => (name, shape, DType::F32, little(values)),
         RandomTensor::Drawn { name, shape, base, spread } => {
             let stream = format!("{model}/{name}");
@@ -87,5 +204,6 @@ fn tensor_bytes<'a>(
                 }
             }
         }
-    }
+    };
+    Entry { name, shape, dtype, bytes: Cow::Owned(bytes) }
 }
