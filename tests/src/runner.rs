@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use compute::batch::{BLOCK_LEN, Batch, Logits, Row};
+use compute::executor::Executor;
 use compute::map;
 use compute::reference::{Mode, Reference};
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use compute::batch::{BLOCK_LEN, Batch, Row};
+use compute::executor::Executor;
 use compute::map;
 use compute::reference::{Mode, Reference};
 

@@ -19,6 +19,7 @@ use models::weights::Weights;
 
 use crate::ComputeError;
 use crate::batch::{BLOCK_LEN, Batch, Logits};
+use crate::executor::Executor;
 use cache::Cache;
 use linear::{Linear, Stored};
 
@@ -92,40 +93,10 @@ impl Reference {
         })
     }
 
-    /// The plan that it runs.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// Cache blocks in all.
-    pub fn blocks(&self) -> usize {
-        self.blocks
-    }
-
     /// Bytes that a cache of `blocks` blocks takes.
     pub fn cache_bytes(plan: &Plan, blocks: usize) -> usize {
         let elements = plan.cache_elements_per_position() * BLOCK_LEN;
         elements.saturating_mul(size_of::<f32>()).saturating_mul(blocks)
-    }
-
-    /// Computes all rows and returns the logits of the wanted ones.
-    ///
-    /// # Errors
-    /// [`ComputeError`] when the batch names what is not there; nothing was computed then.
-    pub fn step(&mut self, batch: &Batch<'_>) -> Result<Logits, ComputeError> {
-        self.check(batch)?;
-        let plan = Arc::clone(&self.plan);
-        for (slot, info) in self.slots.iter_mut().zip(&plan.slots) {
-            slot.resize(batch.rows.len() * info.width, 0.0);
-        }
-        for step in plan.embed.iter().chain(plan.layers.iter().flatten()) {
-            self.run(step, batch)?;
-        }
-        self.keep_rows(batch.outputs);
-        for step in &plan.head.steps {
-            self.run(step, batch)?;
-        }
-        self.logits(batch.outputs.len())
     }
 
     /// From here on the slots hold the wanted rows alone.
@@ -157,11 +128,7 @@ impl Reference {
             true => Ok(()),
             false => Err(ComputeError::Index { what, index, len }),
         };
-        for &block in batch.tables.iter().copied().flatten() {
-            if block as usize >= self.blocks {
-                return Err(ComputeError::Block { block, blocks: self.blocks });
-            }
-        }
+        batch.tables.iter().try_for_each(|table| self.check_blocks(table.iter()))?;
         for row in batch.rows {
             index("sequence", row.sequence, batch.tables.len())?;
             let blocks = batch.tables[row.sequence as usize].len();
@@ -181,6 +148,58 @@ impl Reference {
                 return Err(ComputeError::OutputOrder { output });
             }
             next = output + 1;
+        }
+        Ok(())
+    }
+
+    fn check_blocks<'a>(
+        &self,
+        mut blocks: impl Iterator<Item = &'a u32>,
+    ) -> Result<(), ComputeError> {
+        match blocks.find(|block| **block as usize >= self.blocks) {
+            Some(&block) => Err(ComputeError::Block { block, blocks: self.blocks }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Executor for Reference {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    fn step(&mut self, batch: &Batch<'_>) -> Result<Logits, ComputeError> {
+        self.check(batch)?;
+        let plan = Arc::clone(&self.plan);
+        for (slot, info) in self.slots.iter_mut().zip(&plan.slots) {
+            slot.resize(batch.rows.len() * info.width, 0.0);
+        }
+        for step in plan.embed.iter().chain(plan.layers.iter().flatten()) {
+            self.run(step, batch)?;
+        }
+        self.keep_rows(batch.outputs);
+        for step in &plan.head.steps {
+            self.run(step, batch)?;
+        }
+        self.logits(batch.outputs.len())
+    }
+
+    fn copy_blocks(&mut self, pairs: &[(u32, u32)]) -> Result<(), ComputeError> {
+        self.check_blocks(pairs.iter().flat_map(|(from, to)| [from, to]))?;
+        for cache in &mut self.caches {
+            pairs.iter().for_each(|&(from, to)| cache.copy(from, to));
+        }
+        Ok(())
+    }
+
+    fn clear_blocks(&mut self, blocks: &[u32]) -> Result<(), ComputeError> {
+        self.check_blocks(blocks.iter())?;
+        for cache in &mut self.caches {
+            blocks.iter().for_each(|&block| cache.clear(block));
         }
         Ok(())
     }

@@ -11,14 +11,17 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use compute::ComputeError;
 use compute::batch::{BLOCK_LEN, Batch, Logits, Row};
-use compute::reference::Reference;
+use compute::executor::Executor;
 
 use crate::blocks::BlockPool;
-use crate::handle::{Command, EndReason, Handle, Limits, Shared, Stats, Submitted};
-use crate::sampler;
+use crate::handle::{Command, Handle, Limits, Shared, Submitted};
+use crate::request::{EndReason, Token};
+use crate::sampler::{self, SampleError};
 use crate::scheduler::{self, Candidate, Share};
 use crate::sequence::Sequence;
+use crate::stats::Stats;
 
 /// How an engine is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +43,7 @@ const STALLED_SLEEP: Duration = Duration::from_millis(2);
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn start(executor: Reference, config: Config) -> std::io::Result<Handle> {
+pub fn start(executor: Box<dyn Executor>, config: Config) -> std::io::Result<Handle> {
     let plan = executor.plan();
     let cache_len = executor.blocks() * BLOCK_LEN;
     let limits = Limits {
@@ -79,14 +82,14 @@ pub fn start(executor: Reference, config: Config) -> std::io::Result<Handle> {
 }
 
 struct Engine {
-    executor: Reference,
+    executor: Box<dyn Executor>,
     chunk_len_max: usize,
     inbox: Receiver<Command>,
     shared: Arc<Shared>,
     blocks: BlockPool,
-    /// In order of arrival, those that gave their blocks up among them.
+    /// In order of the line, those that gave their blocks up among them.
     waiting: VecDeque<Sequence>,
-    /// In order of arrival.
+    /// In order of the line.
     running: Vec<Sequence>,
     /// Requests that arrived so far.
     arrivals: u64,
@@ -104,7 +107,7 @@ impl Engine {
                 return;
             }
             let began = Instant::now();
-            self.drop_cancelled();
+            self.drop_overdue(began);
             self.admit();
             let progressed = self.step();
             self.stats.busy_ns += began.elapsed().as_nanos() as u64;
@@ -145,7 +148,9 @@ impl Engine {
 
     fn arrive(&mut self, submitted: Submitted) {
         let context_len = self.shared.limits.context_len;
-        self.waiting.push_back(Sequence::new(submitted, self.arrivals, context_len));
+        let sequence = Sequence::new(submitted, self.arrivals, context_len);
+        let at = self.waiting.partition_point(|other| other.place < sequence.place);
+        self.waiting.insert(at, sequence);
         self.arrivals += 1;
     }
 
@@ -169,36 +174,68 @@ impl Engine {
         }
     }
 
-    fn drop_cancelled(&mut self) {
+    fn drop_overdue(&mut self, now: Instant) {
         for index in (0..self.running.len()).rev() {
-            if self.running[index].is_cancelled() {
-                self.end(index, EndReason::Closing);
+            if let Some(reason) = self.running[index].overdue(now) {
+                self.end(index, reason);
             }
         }
         for index in (0..self.waiting.len()).rev() {
-            if self.waiting[index].is_cancelled() {
+            if let Some(reason) = self.waiting[index].overdue(now) {
                 let sequence = self.waiting.remove(index).expect("the index is within");
-                self.leave(sequence, EndReason::Closing);
+                self.leave(sequence, reason);
             }
         }
     }
 
-    /// Moves sequences from the queue to the running ones, in order of arrival, while there are
-    /// places, and blocks for what is known of each and a first share of its answer.
+    /// Moves sequences from the queue to the running ones, in order of the line, while there are
+    /// places, and blocks for what is known of each and a first share of its answer. Running ones
+    /// of later lanes give way.
     fn admit(&mut self) {
-        while !self.starved && self.running.len() < self.shared.limits.running_max {
-            let waiting = self.waiting.iter().map(Sequence::waiting);
-            let next = scheduler::admit(waiting, self.blocks.free());
-            let Some((index, blocks)) = next else { return };
-            let mut sequence = self.waiting.remove(index).expect("the index is within");
-            if !std::mem::replace(&mut sequence.begun, true) {
-                self.shared.queued.fetch_sub(1, Ordering::AcqRel);
-                self.stats.accepted += 1;
+        while !self.starved {
+            if self.admit_next() {
+                continue;
             }
-            grow(&mut self.blocks, &mut sequence, blocks);
-            let arrival = sequence.arrival;
-            let at = self.running.partition_point(|other| other.arrival < arrival);
-            self.running.insert(at, sequence);
+            let next = self.waiting.iter().find(|sequence| sequence.is_ready());
+            let Some(lane) = next.map(|sequence| sequence.request.lane) else { return };
+            let running = self.running.iter().map(|sequence| sequence.request.lane);
+            let Some(index) = scheduler::gives_way(running, lane) else { return };
+            self.requeue(index);
+        }
+    }
+
+    /// Admits one sequence; false where none has room.
+    fn admit_next(&mut self) -> bool {
+        if self.running.len() >= self.shared.limits.running_max {
+            return false;
+        }
+        let waiting = self.waiting.iter().map(|sequence| sequence.waiting(&self.blocks));
+        let next = scheduler::admit(waiting, self.blocks.available());
+        let Some((index, blocks)) = next else { return false };
+        let mut sequence = self.waiting.remove(index).expect("the index is within");
+        if let Some(begun) = sequence.begin(&mut self.blocks) {
+            self.shared.queued.fetch_sub(1, Ordering::AcqRel);
+            self.stats.accepted += 1;
+            self.stats.waited_s.record(begun.waited.as_secs_f64());
+            self.stats.prompt_tokens_asked += sequence.prompt().len() as u64;
+            self.stats.prompt_tokens_cached += begun.cached_tokens as u64;
+        }
+        let at = self.running.partition_point(|other| other.place < sequence.place);
+        self.running.insert(at, sequence);
+        self.grow(at, blocks);
+        true
+    }
+
+    /// Gives a running sequence blocks that the scheduler found to be available, without what
+    /// another tenant left in them.
+    fn grow(&mut self, index: usize, blocks: usize) {
+        let sequence = &mut self.running[index];
+        let tenant = sequence.request.tenant;
+        let foreign = self.blocks.grow(&mut sequence.blocks, blocks, tenant);
+        let foreign = foreign.expect("the scheduler gave away blocks in use");
+        if !foreign.is_empty() {
+            let cleared = self.executor.clear_blocks(&foreign);
+            cleared.expect("the pool has as many blocks as the executor");
         }
     }
 
@@ -207,7 +244,8 @@ impl Engine {
     fn schedule(&mut self) -> Vec<Share> {
         loop {
             let candidates: Vec<Candidate> = self.running.iter().map(Sequence::candidate).collect();
-            let shares = scheduler::schedule(&candidates, self.chunk_len_max, self.blocks.free());
+            let shares =
+                scheduler::schedule(&candidates, self.chunk_len_max, self.blocks.available());
             self.starved = shares.iter().any(|share| share.starved);
             if !self.starved || shares.iter().any(|share| share.rows > 0) {
                 return shares;
@@ -217,69 +255,81 @@ impl Engine {
         }
     }
 
-    /// Takes a running sequence's blocks; it waits, by its arrival, to be computed again.
+    /// Takes a running sequence's blocks; it waits, at its place, to be computed again.
     fn requeue(&mut self, index: usize) {
         let mut sequence = self.running.remove(index);
         self.blocks.give(sequence.give_up());
         self.stats.requeued += 1;
-        let at = self.waiting.partition_point(|other| other.arrival < sequence.arrival);
+        let at = self.waiting.partition_point(|other| other.place < sequence.place);
         self.waiting.insert(at, sequence);
     }
 
     /// Computes one step; false when no sequence could go on.
     fn step(&mut self) -> bool {
         let shares = self.schedule();
-        for (sequence, share) in self.running.iter_mut().zip(&shares) {
-            grow(&mut self.blocks, sequence, share.blocks);
+        for (index, share) in shares.iter().enumerate() {
+            self.grow(index, share.blocks);
         }
-        let mut rows = Vec::new();
-        let mut outputs = Vec::new();
-        let mut tables = Vec::with_capacity(self.running.len());
-        for (index, (sequence, share)) in self.running.iter().zip(&shares).enumerate() {
-            tables.push(sequence.blocks.ids());
-            let (positions, tokens) = sequence.next_rows(share.rows);
-            rows.extend(positions.zip(tokens).map(|(position, &token)| Row {
-                token,
-                position: position as u32,
-                sequence: index as u32,
-            }));
-            if share.rows > 0 && share.rows == sequence.candidate().pending {
-                outputs.push(rows.len() as u32 - 1);
-            }
-        }
-        if rows.is_empty() {
+        let work = Work::new(&self.running, &shares);
+        if work.rows.is_empty() {
             return false;
         }
-        let batch = Batch { rows: &rows, tables: &tables, outputs: &outputs };
         let began = Instant::now();
-        let result = self.executor.step(&batch);
+        let result = self.compute(&work);
         self.stats.execute_ns += began.elapsed().as_nanos() as u64;
-        self.stats.prompt_tokens += (rows.len() - outputs.len()) as u64;
+        self.count_step(&work, &shares);
         match result {
-            Ok(logits) => self.publish(&shares, &logits),
+            Ok(logits) => self.publish(&work, &shares, &logits),
             Err(error) => self.fail(&shares, &error.to_string()),
         }
         true
     }
 
-    /// Draws and publishes a token for every sequence whose logits came.
-    fn publish(&mut self, shares: &[Share], logits: &Logits) {
-        let mut next_row = 0;
+    fn compute(&mut self, work: &Work) -> Result<Logits, ComputeError> {
+        let tables: Vec<&[u32]> = self.running.iter().map(|each| each.blocks.ids()).collect();
+        let outputs: Vec<u32> = work.outputs.iter().map(|output| output.row).collect();
+        self.executor.step(&Batch { rows: &work.rows, tables: &tables, outputs: &outputs })
+    }
+
+    fn count_step(&mut self, work: &Work, shares: &[Share]) {
+        let drawn = work.outputs.iter().filter(|output| output.scores.is_none()).count();
+        let stats = &mut self.stats;
+        stats.prompt_tokens += (work.rows.len() - drawn) as u64;
+        stats.step_rows.record(work.rows.len() as f64);
+        let sequences = shares.iter().filter(|share| share.rows > 0).count();
+        stats.step_sequences.record(sequences as f64);
+        let share = self.blocks.used() as f64 / self.blocks.len().max(1) as f64;
+        stats.step_blocks_share.record(share);
+    }
+
+    /// Scores the prompts' tokens, and draws and publishes a token for every sequence whose last
+    /// logits came.
+    fn publish(&mut self, work: &Work, shares: &[Share], logits: &Logits) {
         let mut ended = Vec::new();
-        for (index, share) in shares.iter().enumerate() {
+        let mut outputs = work.outputs.iter().zip(0..).peekable();
+        for (index, share) in shares.iter().enumerate().filter(|(_, share)| share.rows > 0) {
             let sequence = &mut self.running[index];
-            if share.rows == 0 || !sequence.advance(share.rows) {
-                continue;
-            }
-            let row = logits.row(next_row);
-            next_row += 1;
-            match sampler::draw(row, sequence) {
-                Ok(token) => {
-                    self.stats.output_tokens += 1;
-                    ended.extend(sequence.push(token).map(|reason| (index, reason)));
+            let (mut scored, mut drawn, mut end) = (Vec::new(), None, None);
+            while let Some((output, row)) = outputs.next_if(|(output, _)| output.sequence == index)
+            {
+                let logits = logits.row(row);
+                let result = guarded(|| match output.scores {
+                    Some(token) => sampler::score(logits, token, &sequence.request),
+                    None => sampler::draw(logits, sequence),
+                });
+                match (output.scores, result) {
+                    (_, Err(error)) => end = Some(EndReason::Failed(error)),
+                    (Some(_), Ok(token)) => scored.push(token),
+                    (None, Ok(token)) => drawn = Some(token),
                 }
-                Err(error) => ended.push((index, EndReason::Failed(error.to_string()))),
             }
+            let full = sequence.advance(share.rows, &mut self.blocks);
+            if end.is_none() {
+                sequence.push_prompt(scored);
+                self.stats.output_tokens += u64::from(drawn.is_some());
+                end = drawn.and_then(|token| sequence.push(token)).or(full);
+            }
+            ended.extend(end.map(|reason| (index, reason)));
         }
         for (index, reason) in ended.into_iter().rev() {
             self.end(index, reason);
@@ -301,16 +351,17 @@ impl Engine {
     }
 
     /// The end of a sequence that is in no list any more.
-    fn leave(&mut self, sequence: Sequence, reason: EndReason) {
+    fn leave(&mut self, mut sequence: Sequence, reason: EndReason) {
         match sequence.begun {
             true => self.stats.ended += 1,
             false => {
                 self.shared.queued.fetch_sub(1, Ordering::AcqRel);
             }
         }
-        self.blocks.give(sequence.end(reason));
+        self.blocks.give(sequence.give_up());
         // Whoever reads the end finds the numbers that go with it.
         self.publish_stats();
+        sequence.end(reason);
     }
 
     fn publish_stats(&mut self) {
@@ -318,11 +369,55 @@ impl Engine {
         self.stats.running = self.running.len() + given_up;
         self.stats.blocks = self.blocks.len();
         self.stats.blocks_used = self.blocks.used();
+        self.stats.blocks_idle = self.blocks.idle();
         *self.shared.stats.lock().expect("no holder of this lock panics") = self.stats;
     }
 }
 
-/// Gives a sequence blocks that the scheduler found to be free.
-fn grow(pool: &mut BlockPool, sequence: &mut Sequence, blocks: usize) {
-    assert!(pool.grow(&mut sequence.blocks, blocks), "the scheduler gave away blocks in use");
+/// The rows of a step, and what their logits are for.
+struct Work {
+    rows: Vec<Row>,
+    outputs: Vec<Output>,
+}
+
+/// A row whose logits are wanted.
+struct Output {
+    row: u32,
+    /// Which of the running sequences.
+    sequence: usize,
+    /// The token of the prompt that they score; none where a token is drawn from them.
+    scores: Option<u32>,
+}
+
+impl Work {
+    fn new(running: &[Sequence], shares: &[Share]) -> Work {
+        let mut work = Work { rows: Vec::new(), outputs: Vec::new() };
+        for (index, (sequence, share)) in running.iter().zip(shares).enumerate() {
+            let (positions, tokens) = sequence.next_rows(share.rows);
+            for (position, &token) in positions.zip(tokens) {
+                if sequence.wants(position) {
+                    let scores = sequence.scores_at(position);
+                    work.outputs.push(Output {
+                        row: work.rows.len() as u32,
+                        sequence: index,
+                        scores: scores.then(|| sequence.prompt_token(position + 1)),
+                    });
+                }
+                let position = position as u32;
+                work.rows.push(Row { token, position, sequence: index as u32 });
+            }
+        }
+        work
+    }
+}
+
+/// A request's own work: whatever goes wrong in it, a panic too, ends that request alone.
+fn guarded(work: impl FnOnce() -> Result<Token, SampleError>) -> Result<Token, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => {
+            tracing::error!("drawing a token panicked; the request ends");
+            Err("drawing a token failed".to_owned())
+        }
+    }
 }

@@ -4,103 +4,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-/// How tokens are drawn. The neutral value of each filter switches it off.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sampling {
-    /// Divides the logits; 0 takes the likeliest token.
-    pub temperature: f32,
-    /// Keep the k likeliest; 0 keeps all.
-    pub top_k: u32,
-    /// Keep the likeliest whose probabilities reach this; 1 keeps all.
-    pub top_p: f32,
-    /// Keep what is at least this share as likely as the likeliest; 0 keeps all.
-    pub min_p: f32,
-    /// Divides positive and multiplies negative logits of tokens seen in prompt or output; 1 is
-    /// off.
-    pub repetition_penalty: f32,
-    /// Subtracted once from the logit of each token in the output so far.
-    pub presence_penalty: f32,
-    /// Subtracted from the logit of each token as often as it is in the output so far.
-    pub frequency_penalty: f32,
-    /// Added to the logits of these tokens.
-    pub logit_bias: Vec<(u32, f32)>,
-    /// Key of the random stream.
-    pub seed: u64,
-    /// Which of several choices of one request this is; picks a stream of its own.
-    pub choice: Choice,
-}
-
-/// The number of a choice (`n` in the API), from 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Choice(pub u32);
-
-impl Default for Sampling {
-    fn default() -> Sampling {
-        Sampling {
-            temperature: 1.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            logit_bias: Vec::new(),
-            seed: 0,
-            choice: Choice(0),
-        }
-    }
-}
-
-/// What a caller asks for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Request {
-    /// Token ids, at least one.
-    pub prompt: Arc<[u32]>,
-    /// At most this many new tokens, at least one.
-    pub tokens_max: u32,
-    /// Tokens that end the sequence; they are published with the end, not as tokens.
-    pub stop_tokens: Vec<u32>,
-    /// How tokens are drawn.
-    pub sampling: Sampling,
-    /// Log-probabilities wanted: of the token itself and of this many alternatives (0 to 20).
-    pub logprobs: Option<u8>,
-}
-
-/// A token that was drawn.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Token {
-    /// Its id.
-    pub id: u32,
-    /// Natural logarithm of its probability under the unfiltered distribution, if asked for.
-    pub logprob: Option<f32>,
-    /// The likeliest tokens with theirs, best first, if asked for.
-    pub top: Vec<(u32, f32)>,
-}
-
-/// Why a sequence ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum EndReason {
-    /// This stop token was drawn.
-    Stop(u32),
-    /// `tokens_max` or the context was reached.
-    Length,
-    /// The engine is closing down.
-    Closing,
-    /// This request failed; others go on.
-    Failed(String),
-}
-
-/// What a stream yields: tokens, then one end.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// A token that was drawn.
-    Token(Token),
-    /// The last event.
-    End(EndReason),
-}
+use crate::prefix::{self, Key};
+use crate::request::{EndReason, Event, Request};
+use crate::stats::Stats;
 
 /// Why a request was not accepted.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -151,34 +61,6 @@ pub struct Limits {
     pub queue_len_max: usize,
 }
 
-/// What an engine is doing now, and did so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Requests that wait.
-    pub queued: usize,
-    /// Sequences that began and have not ended.
-    pub running: usize,
-    /// Requests accepted since the start.
-    pub accepted: u64,
-    /// Requests ended since the start.
-    pub ended: u64,
-    /// How often a sequence gave its KV blocks up and was computed again since the start.
-    pub requeued: u64,
-    /// Tokens computed without drawing from them since the start: prompts, and what was computed
-    /// again.
-    pub prompt_tokens: u64,
-    /// Tokens drawn since the start.
-    pub output_tokens: u64,
-    /// KV blocks in use.
-    pub blocks_used: usize,
-    /// KV blocks in all.
-    pub blocks: usize,
-    /// Nanoseconds inside the executor since the start.
-    pub execute_ns: u64,
-    /// Nanoseconds of the engine thread's work in all since the start.
-    pub busy_ns: u64,
-}
-
 /// A stream of events; dropping it cancels the request within one step.
 pub struct TokenStream {
     events: mpsc::Receiver<Event>,
@@ -209,6 +91,9 @@ impl TokenStream {
 /// A request on its way to the engine's thread.
 pub(crate) struct Submitted {
     pub request: Request,
+    /// Of the prompt's full blocks.
+    pub keys: Vec<Key>,
+    pub at: Instant,
     pub events: mpsc::Sender<Event>,
 }
 
@@ -257,7 +142,9 @@ impl Handle {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, place)
             .map_err(|_| Refused::QueueFull { queue_len })?;
         let (sender, events) = mpsc::channel(STREAM_LEN);
-        let submitted = Submitted { request, events: sender };
+        let mut keys = Vec::new();
+        prefix::extend(&mut keys, &request.tenant, &request.prompt);
+        let submitted = Submitted { request, keys, at: Instant::now(), events: sender };
         if self.commands.send(Command::Submit(submitted)).is_err() {
             self.shared.queued.fetch_sub(1, Ordering::AcqRel);
             return Err(Refused::Closing);
@@ -296,7 +183,7 @@ fn check(request: &Request, limits: &Limits) -> Result<(), Refused> {
     if prompt_len == 0 {
         return Err(Refused::EmptyPrompt);
     }
-    if request.tokens_max == 0 {
+    if request.tokens_max == 0 && request.prompt_logprobs.is_none() {
         return Err(Refused::NoTokens);
     }
     if prompt_len >= limits.context_len {

@@ -1,18 +1,50 @@
 //! Who is admitted, which sequences run this step with how many tokens and blocks, and who gives
 //! its blocks back. Pure: numbers in, numbers out.
 //!
+//! Sequences stand in one line. A request's place in it is its arrival, put back by a fixed number
+//! of places for the later lanes: an urgent one passes those, but only so many pass anybody. Below,
+//! older means further ahead in the line. An urgent one that finds no room has a running one of a
+//! later lane give way.
+//!
 //! A sequence begins with blocks for what it knows and a first share of its answer, and takes more
 //! as it grows, the older before the younger. Where none is left it waits with what it holds. When
 //! nobody can go on, one sequence gives its blocks back and is computed again later; the oldest
 //! that is ready is never that one, so that every sequence ends.
 //!
 //! Every sequence that decodes gets its row; what the chunk bound leaves goes to prompts in order
-//! of arrival, so that a long prompt delays the others' next token by one chunk at most.
+//! of the line, so that a long prompt delays the others' next token by one chunk at most.
 
 use compute::batch::BLOCK_LEN;
 
+use crate::blocks::Found;
+use crate::request::Lane;
+
 /// Positions of an answer that a sequence gets blocks for when it begins.
 const FIRST_SHARE_LEN: usize = 4 * BLOCK_LEN;
+
+/// How many later arrivals may pass one of these lanes.
+const NORMAL_PASSED_BY: u64 = 64;
+const IDLE_PASSED_BY: u64 = 4096;
+
+/// A place in the line: smaller is ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    number: u64,
+    lane: Lane,
+    arrival: u64,
+}
+
+impl Place {
+    /// Of the request that arrived as number `arrival`.
+    pub fn new(lane: Lane, arrival: u64) -> Place {
+        let back = match lane {
+            Lane::Interactive => 0,
+            Lane::Normal => NORMAL_PASSED_BY,
+            Lane::Idle => IDLE_PASSED_BY,
+        };
+        Place { number: arrival + back, lane, arrival }
+    }
+}
 
 /// What the scheduler knows of a running sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +66,8 @@ pub(crate) struct Waiting {
     pub len_max: usize,
     /// Its reader keeps up.
     pub ready: bool,
+    /// Blocks of its beginning that are there already.
+    pub found: Found,
 }
 
 /// What one sequence does in a step.
@@ -47,7 +81,7 @@ pub(crate) struct Share {
     pub starved: bool,
 }
 
-/// Shares of a step, one for each candidate in order of arrival. `chunk_len_max` bounds the prompt
+/// Shares of a step, one for each candidate in order of the line. `chunk_len_max` bounds the prompt
 /// tokens of a step, `blocks_free` the blocks that are taken.
 pub(crate) fn schedule(
     candidates: &[Candidate],
@@ -74,16 +108,27 @@ pub(crate) fn schedule(
     candidates.iter().map(share).collect()
 }
 
-/// Whom to admit next, in order of arrival, and with how many blocks. Readers that lag are passed
-/// over; whoever is ready and does not fit holds up those behind.
+/// Whom to admit next, in order of the line, and how many blocks it needs beside those that are
+/// there already. Readers that lag are passed over; whoever is ready and does not fit holds up
+/// those behind.
 pub(crate) fn admit(
     waiting: impl Iterator<Item = Waiting>,
-    blocks_free: usize,
+    blocks_available: usize,
 ) -> Option<(usize, usize)> {
     let (index, next) = waiting.enumerate().find(|(_, waiting)| waiting.ready)?;
     let share = (next.len + FIRST_SHARE_LEN).min(next.len_max).max(next.len);
-    let blocks = share.div_ceil(BLOCK_LEN);
-    (blocks <= blocks_free).then_some((index, blocks))
+    let blocks = share.div_ceil(BLOCK_LEN) - next.found.blocks;
+    let taken = blocks + next.found.blocks - next.found.held;
+    (taken <= blocks_available).then_some((index, blocks))
+}
+
+/// Which running sequence gives way to one of this lane that finds no room: the last of a later
+/// lane.
+pub(crate) fn gives_way(
+    running: impl DoubleEndedIterator<Item = Lane> + ExactSizeIterator,
+    to: Lane,
+) -> Option<usize> {
+    running.enumerate().rev().find(|(_, lane)| *lane > to).map(|(index, _)| index)
 }
 
 /// Who gives its blocks back when nobody can go on: the youngest whose reader lags, or else the

@@ -5,28 +5,38 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::time::Instant;
 
 use compute::batch::BLOCK_LEN;
 use tokio::sync::mpsc;
 
-use crate::blocks::BlockTable;
-use crate::handle::{EndReason, Event, Request, Submitted, Token};
-use crate::scheduler::{Candidate, Waiting};
+use crate::blocks::{BlockPool, BlockTable};
+use crate::handle::Submitted;
+use crate::prefix::{self, Key};
+use crate::request::{Begun, EndReason, Event, Request, Token};
+use crate::scheduler::{Candidate, Place, Waiting};
 
-/// Room for a token and the end after it.
-const EVENTS_PER_STEP: usize = 2;
+/// Room for the prompt's tokens of a step, a token drawn and the end after it.
+const EVENTS_PER_STEP: usize = 3;
 
 pub(crate) struct Sequence {
     pub request: Request,
-    /// Its number in order of arrival.
-    pub arrival: u64,
+    /// Where it stands in the line.
+    pub place: Place,
     /// It has run before.
     pub begun: bool,
     pub blocks: BlockTable,
+    submitted_at: Instant,
     /// Prompt and output.
     tokens: Vec<u32>,
     /// Tokens whose keys and values are in the cache.
     computed: usize,
+    /// Tokens of the prompt that were published with their log-probabilities.
+    scored: usize,
+    /// Of full blocks of tokens.
+    keys: Vec<Key>,
+    /// Full blocks whose contents the pool knows.
+    named: usize,
     /// Tokens, prompt and output, that this sequence may reach.
     len_max: usize,
     /// How often each token was drawn.
@@ -37,14 +47,18 @@ pub(crate) struct Sequence {
 impl Sequence {
     /// A request that waits; it owns no blocks yet.
     pub fn new(submitted: Submitted, arrival: u64, context_len: usize) -> Sequence {
-        let Submitted { request, events } = submitted;
+        let Submitted { request, keys, at, events } = submitted;
         let len_max = request.prompt.len().saturating_add(request.tokens_max as usize);
         Sequence {
-            arrival,
+            place: Place::new(request.lane, arrival),
             begun: false,
             blocks: BlockTable::default(),
+            submitted_at: at,
             tokens: request.prompt.to_vec(),
             computed: 0,
+            scored: 0,
+            keys,
+            named: 0,
             len_max: len_max.min(context_len),
             drawn: HashMap::new(),
             events,
@@ -53,8 +67,9 @@ impl Sequence {
     }
 
     /// What the scheduler needs to know while it waits.
-    pub fn waiting(&self) -> Waiting {
-        Waiting { len: self.tokens.len(), len_max: self.len_max, ready: self.is_ready() }
+    pub fn waiting(&self, pool: &BlockPool) -> Waiting {
+        let found = pool.find(self.reusable());
+        Waiting { len: self.tokens.len(), len_max: self.len_max, ready: self.is_ready(), found }
     }
 
     /// What the scheduler needs to know while it runs.
@@ -67,19 +82,54 @@ impl Sequence {
     }
 
     /// The reader keeps up.
-    fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         self.events.capacity() >= EVENTS_PER_STEP
     }
 
-    /// Gives all blocks up; what they held must be computed again.
+    /// Keys of the blocks that it can begin with: a token is always left to compute, and all are
+    /// where the prompt's log-probabilities are wanted.
+    fn reusable(&self) -> &[Key] {
+        let tokens = match self.scores_prompt() {
+            true => 0,
+            false => self.tokens.len() - 1,
+        };
+        &self.keys[..(tokens / BLOCK_LEN).min(self.keys.len())]
+    }
+
+    /// Tokens of the prompt are still to be published with their log-probabilities.
+    fn scores_prompt(&self) -> bool {
+        self.request.prompt_logprobs.is_some() && self.scored < self.request.prompt.len()
+    }
+
+    /// Leaves the queue, for the first time or again, with the blocks that are there already.
+    pub fn begin(&mut self, pool: &mut BlockPool) -> Option<Begun> {
+        let mut table = BlockTable::default();
+        self.named = pool.reuse(&mut table, self.reusable());
+        self.computed = self.named * BLOCK_LEN;
+        self.blocks = table;
+        if std::mem::replace(&mut self.begun, true) {
+            return None;
+        }
+        let begun = Begun { cached_tokens: self.computed, waited: self.submitted_at.elapsed() };
+        // The room was checked; a reader that left is seen before the next step.
+        let _ = self.events.try_send(Event::Begun(begun));
+        Some(begun)
+    }
+
+    /// Gives all blocks up; what they held must be computed again, or found.
     pub fn give_up(&mut self) -> BlockTable {
         self.computed = 0;
+        self.named = 0;
         std::mem::take(&mut self.blocks)
     }
 
-    /// Nobody reads the events any more.
-    pub fn is_cancelled(&self) -> bool {
-        self.events.is_closed()
+    /// Why it ends before anything more is computed: nobody reads any more, or it took too long.
+    pub fn overdue(&self, now: Instant) -> Option<EndReason> {
+        let late = self.request.deadline.is_some_and(|deadline| deadline <= now);
+        match self.events.is_closed() {
+            true => Some(EndReason::Closing),
+            false => late.then_some(EndReason::Deadline),
+        }
     }
 
     /// The next `rows` tokens to compute: their positions and ids.
@@ -88,10 +138,49 @@ impl Sequence {
         (range.clone(), &self.tokens[range])
     }
 
-    /// Marks rows as computed; true when a token can be drawn now.
-    pub fn advance(&mut self, rows: usize) -> bool {
+    /// Whether the logits at a position are wanted: to draw after the last token, or to score the
+    /// prompt.
+    pub fn wants(&self, position: usize) -> bool {
+        position + 1 == self.tokens.len() && !self.is_full() || self.scores_at(position)
+    }
+
+    /// No more tokens are to be drawn.
+    fn is_full(&self) -> bool {
+        self.tokens.len() >= self.len_max
+    }
+
+    /// The logits at this position score a token of the prompt.
+    pub fn scores_at(&self, position: usize) -> bool {
+        let next = position + 1;
+        self.scores_prompt() && next >= self.scored && next < self.request.prompt.len()
+    }
+
+    /// A token of the prompt.
+    pub fn prompt_token(&self, position: usize) -> u32 {
+        self.tokens[position]
+    }
+
+    /// Publishes tokens of the prompt, the first one before the others.
+    pub fn push_prompt(&mut self, mut tokens: Vec<Token>) {
+        if self.scores_prompt() && self.scored == 0 {
+            tokens.insert(0, Token { id: self.tokens[0], logprob: None, top: Vec::new() });
+        }
+        if !tokens.is_empty() {
+            self.scored += tokens.len();
+            let _ = self.events.try_send(Event::Prompt(tokens));
+        }
+    }
+
+    /// Marks rows as computed, and tells the pool what full blocks hold; says whether the sequence
+    /// ends with them.
+    pub fn advance(&mut self, rows: usize, pool: &mut BlockPool) -> Option<EndReason> {
         self.computed += rows;
-        self.computed == self.tokens.len()
+        prefix::extend(&mut self.keys, &self.request.tenant, &self.tokens[..self.computed]);
+        for index in self.named..self.computed / BLOCK_LEN {
+            pool.name(&self.blocks, index, self.keys[index]);
+            self.named = index + 1;
+        }
+        (self.computed == self.tokens.len() && self.is_full()).then_some(EndReason::Length)
     }
 
     /// The position of the token that is drawn next.
@@ -119,13 +208,12 @@ impl Sequence {
         *self.drawn.entry(id).or_default() += 1;
         // A reader that left is seen before the next step; the room was checked before this one.
         let _ = self.events.try_send(Event::Token(token));
-        (self.tokens.len() >= self.len_max).then_some(EndReason::Length)
+        self.is_full().then_some(EndReason::Length)
     }
 
-    /// Publishes the terminal event and gives the blocks back.
-    pub fn end(self, reason: EndReason) -> BlockTable {
+    /// Publishes the terminal event.
+    pub fn end(self, reason: EndReason) {
         // No reader is left after a cancellation; that is how one cancels.
         let _ = self.events.try_send(Event::End(reason));
-        self.blocks
     }
 }

@@ -9,14 +9,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{
-    Config, EndReason, Event, Handle, Refused, Request, Sampling, Token, TokenStream, start,
+    Begun, Config, Distribution, EndReason, Event, Handle, Lane, Logprobs, Refused, Request,
+    Sampling, Tenant, Token, TokenStream, start,
 };
 
 const CONFIG: Config =
     Config { context_len: tiny::CONTEXT_LEN, running_max: 4, queue_len_max: 8, chunk_len_max: 16 };
 
+const TENANT: Tenant = Tenant([7; 32]);
+
 fn engine(blocks: usize) -> Handle {
-    start(tiny::executor(blocks), CONFIG).unwrap()
+    start(Box::new(tiny::executor(blocks)), CONFIG).unwrap()
 }
 
 fn request(prompt: &[u32], tokens_max: u32) -> Request {
@@ -25,22 +28,51 @@ fn request(prompt: &[u32], tokens_max: u32) -> Request {
         tokens_max,
         stop_tokens: Vec::new(),
         sampling: Sampling { seed: 11, ..Sampling::default() },
-        logprobs: Some(3),
+        logprobs: Some(Logprobs { top: 3, of: Distribution::Model }),
+        prompt_logprobs: None,
+        tenant: TENANT,
+        lane: Lane::Normal,
+        deadline: None,
     }
 }
 
+/// All that a stream yielded.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Answer {
+    begun: Option<Begun>,
+    prompt: Vec<Token>,
+    tokens: Vec<Token>,
+}
+
 /// All tokens and the end; nothing may follow the end.
-fn drain(mut stream: TokenStream) -> (Vec<Token>, EndReason) {
-    let mut tokens = Vec::new();
+fn drain(stream: TokenStream) -> (Vec<Token>, EndReason) {
+    let (answer, reason) = drain_all(stream);
+    (answer.tokens, reason)
+}
+
+fn drain_all(mut stream: TokenStream) -> (Answer, EndReason) {
+    let mut answer = Answer::default();
     loop {
         match stream.next_blocking().expect("an end comes before the stream closes") {
-            Event::Token(token) => tokens.push(token),
+            Event::Begun(begun) => {
+                assert_eq!(answer, Answer::default(), "the beginning is the first, and one");
+                answer.begun = Some(begun);
+            }
+            Event::Prompt(tokens) => {
+                assert!(answer.tokens.is_empty(), "the prompt is before the answer");
+                answer.prompt.extend(tokens);
+            }
+            Event::Token(token) => answer.tokens.push(token),
             Event::End(reason) => {
                 assert_eq!(stream.next_blocking(), None);
-                return (tokens, reason);
+                return (answer, reason);
             }
         }
     }
+}
+
+fn cached_tokens(answer: &Answer) -> usize {
+    answer.begun.expect("it began").cached_tokens
 }
 
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -199,4 +231,111 @@ fn aborting_ends_everything_with_one_event() {
     for stream in streams {
         assert!(matches!(drain(stream).1, EndReason::Closing | EndReason::Length));
     }
+}
+
+/// The second time, and for what goes on from there, the prefix is there; for another tenant it is
+/// not. The answers are the same to the bit.
+#[test]
+fn a_prefix_is_reused_within_its_tenant_and_nowhere_else() {
+    let engine = engine(64);
+    let prompt: Vec<u32> = (0..150).map(|i| i * 7 % 320).collect();
+    let (first, _) = drain_all(engine.submit(request(&prompt, 40)).unwrap());
+    assert_eq!(cached_tokens(&first), 0);
+    let (again, _) = drain_all(engine.submit(request(&prompt, 40)).unwrap());
+    assert_eq!(cached_tokens(&again), 128, "whole blocks, and one token at least is computed");
+    assert_eq!(first.tokens, again.tokens);
+    let answer: Vec<u32> = first.tokens.iter().map(|token| token.id).collect();
+    let longer = [prompt.clone(), answer].concat();
+    let (longer_cached, _) = drain_all(engine.submit(request(&longer, 20)).unwrap());
+    assert_eq!(cached_tokens(&longer_cached), 160, "what was answered too");
+    let other = |prompt: &[u32]| Request { tenant: Tenant([8; 32]), ..request(prompt, 20) };
+    let (stranger, _) = drain_all(engine.submit(other(&longer)).unwrap());
+    assert_eq!(cached_tokens(&stranger), 0);
+    assert_eq!(longer_cached.tokens, stranger.tokens);
+    let stats = engine.stats();
+    assert_eq!(stats.prompt_tokens_cached, 128 + 160);
+    assert_eq!(stats.prompt_tokens_asked, 2 * 150 + 2 * 190);
+}
+
+/// A block that changes its tenant is empty before the new one writes to it: its rest, which nobody
+/// has written yet, holds nothing of the last tenant's.
+#[test]
+fn what_a_tenant_left_does_not_change_anothers_answer() {
+    let engine = engine(8);
+    let prompt = |n: u32| -> Vec<u32> { (0..200).map(|i| (i * n + 1) % 320).collect() };
+    let fresh = drain(engine_of_its_own(&prompt(3)));
+    for tenant in 0..4 {
+        let left = Request { tenant: Tenant([tenant; 32]), ..request(&prompt(5), 20) };
+        drain(engine.submit(left).unwrap());
+        let (answer, _) = drain_all(engine.submit(request(&prompt(3), 20)).unwrap());
+        assert_eq!(answer.tokens, fresh.0);
+    }
+}
+
+fn engine_of_its_own(prompt: &[u32]) -> TokenStream {
+    engine(8).submit(request(prompt, 20)).unwrap()
+}
+
+/// Idle sequences hold all places and nearly all blocks; the interactive one is served first, and
+/// what gave way ends as if nothing had been.
+#[test]
+fn an_interactive_request_takes_the_place_of_an_idle_one() {
+    let idle = |n: u32| Request { lane: Lane::Idle, ..request(&[n; 40], 200) };
+    let roomy = engine(64);
+    let alone: Vec<_> = (0..4).map(|n| drain(roomy.submit(idle(n)).unwrap())).collect();
+    let engine = engine(24);
+    let streams: Vec<_> = (0..4).map(|n| engine.submit(idle(n)).unwrap()).collect();
+    let readers: Vec<_> =
+        streams.into_iter().map(|stream| std::thread::spawn(|| drain(stream))).collect();
+    wait_until("all places taken", || engine.stats().output_tokens >= 40);
+    let urgent = Request { lane: Lane::Interactive, ..request(&[77; 100], 5) };
+    let (tokens, _) = drain(engine.submit(urgent).unwrap());
+    assert_eq!(tokens.len(), 5);
+    let stats = engine.stats();
+    assert!(stats.requeued > 0 && stats.ended < 4, "it did not wait for an end: {stats:?}");
+    let together: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+    assert_eq!(alone, together, "log-probabilities to the bit");
+}
+
+#[test]
+fn a_deadline_ends_what_runs_and_what_waits() {
+    let engine = engine(64);
+    let soon = Instant::now() + Duration::from_millis(50);
+    let late = |n: u32| Request { deadline: Some(soon), ..request(&[n; 100], 400) };
+    let streams: Vec<_> = (0..8).map(|n| engine.submit(late(n)).unwrap()).collect();
+    let readers: Vec<_> =
+        streams.into_iter().map(|stream| std::thread::spawn(|| drain(stream))).collect();
+    for reader in readers {
+        let (tokens, end) = reader.join().unwrap();
+        assert!(end == EndReason::Deadline || tokens.len() == 400, "{end:?} {}", tokens.len());
+    }
+    wait_until("an idle engine", || engine.stats().running == 0 && engine.stats().queued == 0);
+    let past = Request { deadline: Some(Instant::now()), ..request(&[1], 400) };
+    let (answer, end) = drain_all(engine.submit(past).unwrap());
+    assert_eq!((answer, end), (Answer::default(), EndReason::Deadline));
+}
+
+/// Each token of a prompt has the log-probability that it would have had as an answer, whatever the
+/// chunks, and a prefix that is there is computed again for it.
+#[test]
+fn a_prompt_is_scored_as_if_it_were_drawn() {
+    let engine = engine(64);
+    let prompt: Vec<u32> = (0..70).map(|i| i * 11 % 320).collect();
+    let scored = Request { prompt_logprobs: Some(3), ..request(&prompt, 3) };
+    for _ in 0..2 {
+        let (answer, _) = drain_all(engine.submit(scored.clone()).unwrap());
+        assert_eq!((answer.prompt.len(), cached_tokens(&answer)), (70, 0));
+        assert_eq!(answer.prompt[0], Token { id: 0, logprob: None, top: Vec::new() });
+        for len in [1, 31, 32, 69] {
+            let forced = Request {
+                sampling: Sampling { logit_bias: vec![(prompt[len], 1e6)], ..Sampling::default() },
+                ..request(&prompt[..len], 1)
+            };
+            assert_eq!(drain(engine.submit(forced).unwrap()).0[0], answer.prompt[len]);
+        }
+    }
+    let (whole, _) = drain_all(engine.submit(request(&prompt, 3)).unwrap());
+    assert_eq!(cached_tokens(&whole), 64);
+    let (only, end) = drain_all(engine.submit(Request { tokens_max: 0, ..scored }).unwrap());
+    assert_eq!((only.prompt.len(), only.tokens.len(), end), (70, 0, EndReason::Length));
 }

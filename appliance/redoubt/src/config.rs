@@ -39,6 +39,8 @@ pub struct Config {
     pub queue_len_max: usize,
     /// Bytes of a request's body.
     body_bytes_max: usize,
+    /// Seconds that an answer may take, from the request to its end.
+    answer_s_max: u64,
     /// Seconds that running requests get when the server stops.
     drain_s: u64,
 }
@@ -58,6 +60,7 @@ impl Default for Config {
             running_max: 32,
             queue_len_max: 256,
             body_bytes_max: limits.body_bytes_max,
+            answer_s_max: limits.answer_timeout.as_secs(),
             drain_s: limits.drain_timeout.as_secs(),
         }
     }
@@ -85,6 +88,7 @@ impl Config {
             ("kv_cache_mib", self.kv_cache_mib, 1..=1 << 24),
             ("body_bytes_max", self.body_bytes_max, 1024..=1 << 30),
             ("context_len", self.context_len.unwrap_or(1), 1..=1 << 24),
+            ("answer_s_max", usize::try_from(self.answer_s_max).unwrap_or(usize::MAX), 1..=604_800),
             ("drain_s", usize::try_from(self.drain_s).unwrap_or(usize::MAX), 0..=3600),
         ];
         match numbers.into_iter().find(|(_, number, range)| !range.contains(number)) {
@@ -131,6 +135,7 @@ impl Config {
     pub fn limits(&self) -> HttpLimits {
         HttpLimits {
             body_bytes_max: self.body_bytes_max,
+            answer_timeout: Duration::from_secs(self.answer_s_max),
             drain_timeout: Duration::from_secs(self.drain_s),
             ..HttpLimits::default()
         }

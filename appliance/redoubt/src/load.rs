@@ -101,7 +101,7 @@ pub fn load(
         None => (cards::stem(&file).to_owned(), "local file, unverified".to_owned()),
     };
     let engine = engine::start(
-        executor,
+        Box::new(executor),
         engine::Config {
             context_len: config.context_len.unwrap_or(usize::MAX),
             running_max: config.running_max,

@@ -38,7 +38,10 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let keys =
         KeyStore::open(&config.state_dir.join("keys.db"), clock.clone()).map_err(Failure::new)?;
     let limits = config.limits();
-    let state = Arc::new(State::new(keys, clock.clone(), limits, env!("CARGO_PKG_VERSION")));
+    let state = State::new(keys, clock.clone(), limits, env!("CARGO_PKG_VERSION"));
+    let state = state
+        .map_err(|error| Failure::new(format!("the system has no random numbers: {error}")))?;
+    let state = Arc::new(state);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

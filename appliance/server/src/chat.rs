@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract;
 use axum::http::Request;
 use axum::response::Response;
+use engine::{Distribution, Logprobs};
 use serde_json::{Value, json};
 use text::{ChatInput, ChatTemplate, Piece, Prompt, TextError};
 
@@ -42,9 +43,10 @@ pub(crate) async fn create(
     let (job, parameters) = state.preparing.run(work).await??;
     let open = parameters.choices as usize;
     let served = Arc::clone(&job.served);
-    let frames = Shape::new(&served, state.clock.unix_seconds(), open, job.logprobs)?;
+    let frames = Shape::new(&served, state.clock.unix_seconds(), open, job.logprobs.is_some())?;
     let meter = Arc::new(Meter::new(&state, began, job.prompt.len()));
-    let outputs = generate::start(&meter, vec![job], &parameters)?;
+    let terms = state.terms(&caller, began);
+    let outputs = generate::start(&meter, vec![job], &parameters, terms)?;
     let origin = Origin { trace, caller, route: ROUTE };
     let events = Events {
         outputs,
@@ -75,7 +77,8 @@ fn prepare(state: &State, received: &Received) -> Result<(Job, Parameters), ApiE
     let job = Job {
         prompt: Arc::from(tokens),
         tokens_max: chat.tokens_max.unwrap_or(u32::MAX),
-        logprobs: chat.logprobs,
+        logprobs: chat.logprobs.map(|top| Logprobs { top, of: Distribution::Model }),
+        echo: None,
         format,
         served,
     };
@@ -132,18 +135,13 @@ struct Shape {
 }
 
 impl Shape {
-    fn new(
-        served: &Served,
-        created: u64,
-        choices: usize,
-        logprobs: Option<u8>,
-    ) -> Result<Shape, ApiError> {
+    fn new(served: &Served, created: u64, choices: usize, scored: bool) -> Result<Shape, ApiError> {
         Ok(Shape {
             id: id::random("chatcmpl-")?,
             created,
             model: served.name.clone(),
             fingerprint: served.fingerprint.clone(),
-            scored: logprobs.is_some(),
+            scored,
             calls: vec![0; choices],
         })
     }
@@ -172,14 +170,15 @@ impl Shape {
         if !self.scored {
             return Value::Null;
         }
-        let one = |token: &Named, logprob: f32| {
+        let one = |token: &Named, logprob: Option<f32>| {
             // As OpenAI has it: null where a token has no bytes.
             let bytes = Some(&token.bytes).filter(|bytes| !bytes.is_empty());
             json!({"token": token.text, "bytes": bytes, "logprob": logprob})
         };
         let token = |scored: &Scored| {
             let mut token = one(&scored.token, scored.logprob);
-            let top: Vec<Value> = scored.top.iter().map(|(token, lp)| one(token, *lp)).collect();
+            let top: Vec<Value> =
+                scored.top.iter().map(|(token, lp)| one(token, Some(*lp))).collect();
             token["top_logprobs"] = Value::Array(top);
             token
         };

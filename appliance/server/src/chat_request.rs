@@ -54,8 +54,8 @@ impl ChatRequest {
         let parameters = Parameters::take(&mut fields)?;
         let messages = messages(&mut fields)?;
         let tools = tools(&mut fields)?;
-        let older = tokens_max(&mut fields, "max_tokens")?;
-        let newer = tokens_max(&mut fields, "max_completion_tokens")?;
+        let older = tokens_max(&mut fields, "max_tokens", 1)?;
+        let newer = tokens_max(&mut fields, "max_completion_tokens", 1)?;
         if older.is_some() && newer.is_some() {
             let message = "Set 'max_tokens' or 'max_completion_tokens', not both.";
             return Err(ApiError::param("max_tokens", message));

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract;
 use axum::http::Request;
 use axum::response::Response;
+use engine::{Distribution, Logprobs};
 use serde_json::{Map, Value, json};
 use text::Piece;
 
@@ -14,7 +15,7 @@ use crate::auth::authorise;
 use crate::body::{self, Received};
 use crate::completions_request::{CompletionRequest, Prompt};
 use crate::error::ApiError;
-use crate::generate::{self, Format, Job, Named, Output, Scored};
+use crate::generate::{self, Echo, Format, Job, Named, Output, Scored};
 use crate::id;
 use crate::observe::{Meter, Observation, Origin, Trace};
 use crate::parameters::Parameters;
@@ -39,19 +40,22 @@ pub(crate) async fn create(
         let state = Arc::clone(&state);
         move || prepare(&state, &received)
     };
-    let Prepared { served, jobs, parameters } = state.preparing.run(work).await??;
+    let Prepared { served, jobs, parameters, scored, kept } = state.preparing.run(work).await??;
     let open = jobs.len() * parameters.choices as usize;
     let frames = Shape {
         id: id::random("cmpl-")?,
         created: state.clock.unix_seconds(),
         model: served.name.clone(),
         fingerprint: served.fingerprint.clone(),
-        scored: jobs.iter().any(|job| job.logprobs.is_some()),
+        scored,
+        generated: parameters.choices as usize,
+        kept: kept as usize,
         offsets: vec![0; open],
     };
     let prompt_tokens = jobs.iter().map(|job| job.prompt.len()).sum();
     let meter = Arc::new(Meter::new(&state, began, prompt_tokens));
-    let outputs = generate::start(&meter, jobs, &parameters)?;
+    let terms = state.terms(&caller, began);
+    let outputs = generate::start(&meter, jobs, &parameters, terms)?;
     let origin = Origin { trace, caller, route: ROUTE };
     let events = Events {
         outputs,
@@ -69,39 +73,57 @@ struct Prepared {
     served: Arc<Served>,
     jobs: Vec<Job>,
     parameters: Parameters,
+    /// Log-probabilities are answered.
+    scored: bool,
+    /// Choices of each prompt that are answered.
+    kept: u32,
 }
 
 /// Body to tokens: takes time and memory that grow with the body.
 fn prepare(state: &State, received: &Received) -> Result<Prepared, ApiError> {
     let completion = CompletionRequest::parse(received.json()?)?;
     let served = state.registry.get(&completion.parameters.model)?;
+    let CompletionRequest { parameters, prompts, tokens_max, echo, kept, logprobs } = completion;
+    // The best of several is known by its log-probabilities.
+    let top = logprobs.or((parameters.choices > kept).then_some(0));
     let job = |prompt: Prompt| {
+        let (tokens, text) = tokens(&served, prompt)?;
+        let echo = match logprobs {
+            _ if !echo => None,
+            None if tokens_max > 0 => Some(Echo::Text(text.unwrap_or_else(|| {
+                let mut decoder = served.tokenizer.decoder();
+                tokens.iter().map(|id| decoder.push(*id)).collect()
+            }))),
+            top => Some(Echo::Scored(top.unwrap_or(0))),
+        };
         Ok(Job {
-            prompt: Arc::from(tokens(&served, prompt)?),
+            prompt: Arc::from(tokens),
             served: Arc::clone(&served),
-            tokens_max: completion.tokens_max,
-            logprobs: completion.logprobs,
+            tokens_max,
+            logprobs: top.map(|top| Logprobs { top, of: Distribution::Model }),
+            echo,
             format: Format::Text,
         })
     };
-    let jobs: Result<Vec<Job>, ApiError> = completion.prompts.into_iter().map(job).collect();
-    Ok(Prepared { jobs: jobs?, parameters: completion.parameters, served })
+    let jobs: Result<Vec<Job>, ApiError> = prompts.into_iter().map(job).collect();
+    Ok(Prepared { jobs: jobs?, parameters, scored: logprobs.is_some(), kept, served })
 }
 
-/// A prompt's tokens; one that is too long ends the work on those after it.
-fn tokens(served: &Served, prompt: Prompt) -> Result<Vec<u32>, ApiError> {
-    let tokens = match prompt {
-        Prompt::Tokens(tokens) => tokens,
+/// A prompt's tokens, and its text where it came as one; a prompt that is too long ends the work on
+/// those after it.
+fn tokens(served: &Served, prompt: Prompt) -> Result<(Vec<u32>, Option<String>), ApiError> {
+    let (tokens, text) = match prompt {
+        Prompt::Tokens(tokens) => (tokens, None),
         Prompt::Text(text) => {
             served.check_bytes("prompt", text.len())?;
             let broken = |error| ApiError::param("prompt", format!("{error}."));
-            served.tokenizer.encode_text(&text).map_err(broken)?
+            (served.tokenizer.encode_text(&text).map_err(broken)?, Some(text))
         }
     };
     let context_len = served.engine.limits().context_len;
     match tokens.len() >= context_len {
         true => Err(ApiError::context_length("prompt", tokens.len(), context_len)),
-        false => Ok(tokens),
+        false => Ok((tokens, text)),
     }
 }
 
@@ -119,6 +141,9 @@ struct Shape {
     model: String,
     fingerprint: String,
     scored: bool,
+    /// Choices of each prompt that are generated, and of those how many are answered.
+    generated: usize,
+    kept: usize,
     /// Characters of scored tokens so far, by choice.
     offsets: Vec<usize>,
 }
@@ -154,6 +179,9 @@ impl Shape {
         let top = |scored: &Scored| {
             let mut map = Map::new();
             // Two tokens may be spelled alike; the likelier one, which comes first, stays.
+            if scored.logprob.is_none() {
+                return Value::Null;
+            }
             for (token, logprob) in &scored.top {
                 map.entry(name(token)).or_insert_with(|| json!(logprob));
             }
@@ -166,6 +194,21 @@ impl Shape {
             "text_offset": offsets,
         })
     }
+}
+
+/// The `kept` choices whose tokens are likeliest on average, likeliest first; all as they are where
+/// no more were generated.
+fn likeliest(choices: &[Collected], kept: usize) -> Vec<Collected> {
+    let mut choices = choices.to_vec();
+    if kept < choices.len() {
+        let mean = |choice: &Collected| {
+            let logprobs = choice.scores.iter().filter_map(|scored| scored.logprob);
+            logprobs.map(f64::from).sum::<f64>() / choice.scores.len().max(1) as f64
+        };
+        choices.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
+        choices.truncate(kept);
+    }
+    choices
 }
 
 /// A token's name, which is all that tells it from others here: its text, or, as OpenAI has it
@@ -206,6 +249,10 @@ impl Frames for Shape {
     }
 
     fn whole(&mut self, choices: Vec<Collected>, usage: &Usage) -> Result<Value, ApiError> {
+        let choices: Vec<Collected> = choices
+            .chunks(self.generated)
+            .flat_map(|choices| likeliest(choices, self.kept))
+            .collect();
         let choices: Vec<Value> = choices
             .iter()
             .enumerate()
@@ -233,6 +280,8 @@ mod tests {
             model: String::new(),
             fingerprint: String::new(),
             scored: true,
+            generated: 1,
+            kept: 1,
             offsets: vec![0],
         };
         let top = [
@@ -244,7 +293,7 @@ mod tests {
             named("x", b"x"),
         ];
         let top: Vec<(Named, f32)> = (1..).zip(top).map(|(n, name)| (name, -n as f32)).collect();
-        let scored = Scored { token: top[0].0.clone(), logprob: -1.0, top };
+        let scored = Scored { token: top[0].0.clone(), logprob: Some(-1.0), top };
         let logprobs = shape.logprobs(0, &[scored]);
         let expected = json!({"<|a|>": -1.0, "<|b|>": -2.0, "bytes:\\xe3": -3.0,
                               "bytes:\\xe4": -4.0, "x": -5.0});

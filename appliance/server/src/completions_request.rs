@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::json::{Fields, missing, wrong_type};
-use crate::parameters::{Parameters, token_ids, tokens_max};
+use crate::parameters::{CHOICES_MAX, Parameters, token_ids, tokens_max};
 
 const PROMPTS_MAX: usize = 64;
 const TOKENS_DEFAULT: u32 = 16;
@@ -20,9 +20,15 @@ pub(crate) enum Prompt {
 /// A completion request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CompletionRequest {
+    /// Its choices are those that are generated (`best_of`).
     pub parameters: Parameters,
     pub prompts: Vec<Prompt>,
+    /// 0 where the echoed prompt is all that is wanted.
     pub tokens_max: u32,
+    /// The answer begins with the prompt.
+    pub echo: bool,
+    /// Of the choices that are generated, how many are answered: the likeliest.
+    pub kept: u32,
     /// Alternatives per token, where log-probabilities are wanted.
     pub logprobs: Option<u8>,
 }
@@ -31,15 +37,33 @@ impl CompletionRequest {
     /// Parses a body.
     pub fn parse(body: Value) -> Result<CompletionRequest, ApiError> {
         let mut fields = Fields::of_body(body)?;
-        let parameters = Parameters::take(&mut fields)?;
+        let mut parameters = Parameters::take(&mut fields)?;
         let prompts = prompts(fields.take("prompt").ok_or_else(|| missing("prompt"))?)?;
-        let tokens_max = tokens_max(&mut fields, "max_tokens")?.unwrap_or(TOKENS_DEFAULT);
+        let echo = fields.boolean("echo")?.unwrap_or(false);
+        let least = if echo { 0 } else { 1 };
+        let tokens_max = tokens_max(&mut fields, "max_tokens", least)?.unwrap_or(TOKENS_DEFAULT);
         let logprobs = fields.integer("logprobs", 0..=LOGPROBS_MAX)?.map(|top| top as u8);
-        fields.only("echo", &[json!(false)])?;
-        fields.only("best_of", &[json!(parameters.choices)])?;
+        let kept = parameters.choices;
+        parameters.choices = best_of(&mut fields, &parameters, echo)?;
         fields.only("suffix", &[json!("")])?;
         fields.finish(&[])?;
-        Ok(CompletionRequest { parameters, prompts, tokens_max, logprobs })
+        Ok(CompletionRequest { parameters, prompts, tokens_max, echo, kept, logprobs })
+    }
+}
+
+/// How many choices are generated, of which the likeliest are answered.
+fn best_of(fields: &mut Fields, parameters: &Parameters, echo: bool) -> Result<u32, ApiError> {
+    let kept = parameters.choices;
+    let Some(best_of) = fields.integer("best_of", 1..=CHOICES_MAX)? else { return Ok(kept) };
+    let best_of = best_of as u32;
+    let refuse = |message: &str| Err(ApiError::param("best_of", message));
+    match best_of > kept {
+        _ if best_of < kept => refuse("'best_of' must not be less than 'n'."),
+        true if parameters.stream.is_some() => {
+            refuse("A streamed answer cannot wait for the best: leave out 'best_of' or 'stream'.")
+        }
+        true if echo => refuse("'best_of' above 'n' and 'echo' do not go together; leave one out."),
+        _ => Ok(best_of),
     }
 }
 
@@ -98,8 +122,8 @@ mod tests {
             );
         }
         for (field, value) in [
-            ("echo", json!(true)),
-            ("best_of", json!(3)),
+            ("echo", json!(1)),
+            ("best_of", json!(9)),
             ("suffix", json!("x")),
             ("logprobs", json!(6)),
             ("max_tokens", json!(0)),
@@ -109,5 +133,31 @@ mod tests {
             let error = CompletionRequest::parse(body).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(field));
         }
+    }
+
+    #[test]
+    fn best_of_is_at_least_n_and_neither_streamed_nor_echoed() {
+        let parse = |more: Value| {
+            let mut body = json!({"model": "m", "prompt": "p", "n": 2, "best_of": 3});
+            more.as_object().unwrap().iter().for_each(|(key, value)| body[key] = value.clone());
+            CompletionRequest::parse(body)
+        };
+        let request = parse(json!({})).unwrap();
+        assert_eq!((request.parameters.choices, request.kept), (3, 2));
+        assert_eq!(parse(json!({"best_of": 2, "stream": true})).unwrap().parameters.choices, 2);
+        for more in [json!({"best_of": 1}), json!({"stream": true}), json!({"echo": true})] {
+            let error = parse(more.clone()).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some("best_of"), "{more}");
+        }
+    }
+
+    #[test]
+    fn no_tokens_are_asked_for_only_with_the_prompt() {
+        let parse = |echo: bool| {
+            let body = json!({"model": "m", "prompt": "p", "max_tokens": 0, "echo": echo});
+            CompletionRequest::parse(body)
+        };
+        assert_eq!(parse(true).unwrap().tokens_max, 0);
+        assert_eq!(parse(false).unwrap_err().param.as_deref(), Some("max_tokens"));
     }
 }

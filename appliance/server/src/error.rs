@@ -2,6 +2,8 @@
 //!
 //! Messages never carry prompts, keys or answers.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -148,6 +150,17 @@ impl ApiError {
         let status = StatusCode::TOO_MANY_REQUESTS;
         let retry_after_s = Some(1);
         ApiError { retry_after_s, ..ApiError::new(status, "rate_limit_error", message) }
+    }
+
+    /// The answer took longer than it may.
+    pub fn deadline(answer_timeout: Duration) -> ApiError {
+        let message = format!(
+            "The answer was not finished within {} seconds. Ask for fewer tokens, or have the \
+             operator raise 'answer_s_max' in the server's configuration.",
+            answer_timeout.as_secs()
+        );
+        let code = Some("deadline_exceeded");
+        ApiError { code, ..ApiError::new(StatusCode::GATEWAY_TIMEOUT, "server_error", message) }
     }
 
     /// The server goes down before the answer has ended.

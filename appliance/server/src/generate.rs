@@ -4,8 +4,11 @@
 //! end cancels every choice within one engine step.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use engine::{Choice, EndReason, Event, Refused, Request, Token, TokenStream};
+use engine::{
+    Begun, Choice, EndReason, Event, Logprobs, Refused, Request, Tenant, Token, TokenStream,
+};
 use text::{AnswerParser, Decoder, Piece, StopStrings};
 use tokio::sync::mpsc;
 
@@ -22,8 +25,27 @@ pub(crate) struct Job {
     pub served: Arc<Served>,
     pub prompt: Arc<[u32]>,
     pub tokens_max: u32,
-    pub logprobs: Option<u8>,
+    pub logprobs: Option<Logprobs>,
+    /// The prompt is part of the answer.
+    pub echo: Option<Echo>,
     pub format: Format,
+}
+
+/// A prompt that is part of its answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Echo {
+    /// As text.
+    Text(String),
+    /// As tokens with log-probabilities, with this many alternatives.
+    Scored(u8),
+}
+
+/// On whose behalf an answer is generated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub tenant: Tenant,
+    /// When the answer must have ended.
+    pub deadline: Instant,
 }
 
 /// How text becomes pieces.
@@ -53,7 +75,8 @@ pub(crate) struct Named {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Scored {
     pub token: Named,
-    pub logprob: f32,
+    /// None of a prompt's first token.
+    pub logprob: Option<f32>,
     pub top: Vec<(Named, f32)>,
 }
 
@@ -84,6 +107,7 @@ pub(crate) fn start(
     meter: &Arc<Meter>,
     jobs: Vec<Job>,
     parameters: &Parameters,
+    terms: Terms,
 ) -> Result<Outputs, ApiError> {
     for job in &jobs {
         check(job, jobs.len() * parameters.choices as usize, parameters)?;
@@ -100,16 +124,24 @@ pub(crate) fn start(
                 stop_tokens: job.served.tokenizer.end_tokens().to_vec(),
                 sampling,
                 logprobs: job.logprobs,
+                prompt_logprobs: match job.echo {
+                    Some(Echo::Scored(top)) => Some(top),
+                    _ => None,
+                },
+                tenant: terms.tenant,
+                lane: parameters.lane,
+                deadline: Some(terms.deadline),
             };
             let stream = job.served.engine.submit(request).map_err(refused)?;
-            submitted.push((Arc::clone(&job), stream));
+            submitted.push((Arc::clone(&job), Choice(choice), stream));
         }
     }
     let (sender, outputs) = mpsc::channel(OUTPUTS_LEN);
-    for (index, (job, stream)) in submitted.into_iter().enumerate() {
+    for (index, (job, choice, stream)) in submitted.into_iter().enumerate() {
         let pump = Pump {
             meter: Arc::clone(meter),
             index: index as u32,
+            choice,
             sender: sender.clone(),
             stops: parameters.stops.clone(),
         };
@@ -165,6 +197,7 @@ pub(crate) fn lost() -> ApiError {
 struct Pump {
     meter: Arc<Meter>,
     index: u32,
+    choice: Choice,
     sender: mpsc::Sender<(u32, Output)>,
     stops: Vec<String>,
 }
@@ -173,12 +206,23 @@ impl Pump {
     async fn run(self, job: Arc<Job>, mut stream: TokenStream) {
         let mut answer = Answer::new(&job, &self.meter, &self.stops);
         let mut last = None;
+        let mut begin = answer.begin();
         loop {
+            for output in begin.drain(..) {
+                if self.sender.send((self.index, output)).await.is_err() {
+                    return;
+                }
+            }
             let event = tokio::select! {
                 event = stream.next() => event,
                 () = self.sender.closed() => return,
             };
             let output = match event {
+                Some(Event::Begun(begun)) => {
+                    self.begun(begun);
+                    continue;
+                }
+                Some(Event::Prompt(tokens)) => answer.echo(&tokens),
                 Some(Event::Token(token)) => {
                     self.meter.time_token(&mut last);
                     answer.push(&token)
@@ -192,6 +236,16 @@ impl Pump {
                     return;
                 }
             }
+        }
+    }
+}
+
+impl Pump {
+    /// A prompt counts once, whatever the number of its choices.
+    fn begun(&self, begun: Begun) {
+        if self.choice == Choice(0) {
+            self.meter.tally.count_cached(begun.cached_tokens);
+            self.meter.waited(begun.waited);
         }
     }
 }
@@ -214,7 +268,13 @@ impl<'a> Answer<'a> {
     fn new(job: &'a Job, meter: &'a Meter, stops: &[String]) -> Answer<'a> {
         let tokenizer = &job.served.tokenizer;
         let (decoder, parser, hidden) = match job.format {
-            Format::Text => (tokenizer.continuing_decoder(), None, false),
+            Format::Text => {
+                let decoder = match job.echo {
+                    Some(Echo::Scored(_)) => tokenizer.decoder(),
+                    _ => tokenizer.continuing_decoder(),
+                };
+                (decoder, None, false)
+            }
             Format::Message { tools, thinking_open } => {
                 let parser = AnswerParser::new(tools, thinking_open);
                 (tokenizer.decoder(), Some(parser), thinking_open)
@@ -230,6 +290,23 @@ impl<'a> Answer<'a> {
             hidden,
             called: false,
         }
+    }
+
+    /// What comes before all else: the prompt, where it is part of the answer.
+    fn begin(&mut self) -> Vec<Output> {
+        match &self.job.echo {
+            Some(Echo::Text(text)) if !text.is_empty() => {
+                vec![Output::Pieces(vec![Piece::Content(text.clone())], Vec::new())]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Tokens of the prompt, as text and scores. Stop strings are for what is generated.
+    fn echo(&mut self, tokens: &[Token]) -> Vec<Output> {
+        let scores: Vec<Scored> = tokens.iter().map(|token| self.scored(token)).collect();
+        let text: String = tokens.iter().map(|token| self.decoder.push(token.id)).collect();
+        vec![Output::Pieces(vec![Piece::Content(text)], scores)]
     }
 
     fn push(&mut self, token: &Token) -> Vec<Output> {
@@ -268,6 +345,7 @@ impl<'a> Answer<'a> {
         let reason = match reason {
             EndReason::Stop(_) => Ok("stop"),
             EndReason::Length => Ok("length"),
+            EndReason::Deadline => Err(ApiError::deadline(self.meter.answer_timeout())),
             EndReason::Closing => Err(ApiError::closing()),
             EndReason::Failed(error) => {
                 Err(ApiError::internal(format!("The model failed: {error}.")))
@@ -309,13 +387,18 @@ impl<'a> Answer<'a> {
         Output::End(End { reason, scores })
     }
 
+    /// What is told of a token's probability, if it was asked for.
     fn score(&self, token: &Token) -> Option<Scored> {
+        token.logprob.is_some().then(|| self.scored(token))
+    }
+
+    fn scored(&self, token: &Token) -> Scored {
         let tokenizer = &self.job.served.tokenizer;
         let named = |id| Named { text: tokenizer.token_text(id), bytes: tokenizer.token_bytes(id) };
-        Some(Scored {
-            logprob: token.logprob?,
+        Scored {
+            logprob: token.logprob,
             token: named(token.id),
             top: token.top.iter().map(|&(id, logprob)| (named(id), logprob)).collect(),
-        })
+        }
     }
 }

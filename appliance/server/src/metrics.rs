@@ -124,16 +124,23 @@ fn single(out: &mut String, name: &str, kind: &str, help: &str, value: u64) {
 /// Name, kind, help, value of one number of an engine.
 type EngineNumber = (&'static str, &'static str, &'static str, fn(&engine::Stats) -> f64);
 
-const ENGINE_NUMBERS: [EngineNumber; 10] = [
+const ENGINE_NUMBERS: [EngineNumber; 13] = [
     ("queued", "gauge", "Requests that wait.", |s| s.queued as f64),
     ("running", "gauge", "Sequences that run.", |s| s.running as f64),
     ("kv_blocks", "gauge", "KV blocks in all.", |s| s.blocks as f64),
     ("kv_blocks_used", "gauge", "KV blocks in use.", |s| s.blocks_used as f64),
+    ("kv_blocks_idle", "gauge", "KV blocks kept for reuse.", |s| s.blocks_idle as f64),
     ("requests_total", "counter", "Sequences begun.", |s| s.accepted as f64),
     ("requeued_total", "counter", "Sequences that gave way and began again.", |s| {
         s.requeued as f64
     }),
     ("prompt_tokens_total", "counter", "Prompt tokens computed.", |s| s.prompt_tokens as f64),
+    ("prompt_tokens_asked_total", "counter", "Prompt tokens, computed or found.", |s| {
+        s.prompt_tokens_asked as f64
+    }),
+    ("prompt_tokens_cached_total", "counter", "Prompt tokens found in the cache.", |s| {
+        s.prompt_tokens_cached as f64
+    }),
     ("output_tokens_total", "counter", "Tokens drawn.", |s| s.output_tokens as f64),
     ("execute_seconds_total", "counter", "Time in the executor.", |s| s.execute_ns as f64 / 1e9),
     ("busy_seconds_total", "counter", "Time at work.", |s| s.busy_ns as f64 / 1e9),
@@ -151,6 +158,35 @@ fn engines(out: &mut String, state: &State) {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (model, stats) in &stats {
             let _ = writeln!(out, "{name}{{model=\"{model}\"}} {}", value(stats));
+        }
+    }
+    engine_histograms(out, &stats);
+}
+
+/// Name, help, and one histogram of an engine.
+type EngineHistogram = (&'static str, &'static str, fn(&engine::Stats) -> engine::Histogram);
+
+const ENGINE_HISTOGRAMS: [EngineHistogram; 4] = [
+    ("queue_seconds", "Time in the queue.", |s| s.waited_s),
+    ("step_sequences", "Sequences in a step.", |s| s.step_sequences),
+    ("step_rows", "Tokens computed in a step.", |s| s.step_rows),
+    ("step_kv_share", "Share of the KV blocks in use at a step.", |s| s.step_blocks_share),
+];
+
+fn engine_histograms(out: &mut String, stats: &[(String, engine::Stats)]) {
+    for (name, help, histogram) in ENGINE_HISTOGRAMS {
+        let name = format!("redoubt_engine_{name}");
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
+        for (model, stats) in stats {
+            let histogram = histogram(stats);
+            for (bound, count) in histogram.cumulative() {
+                let bound = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
+                let labels = format!("model=\"{model}\",le=\"{bound}\"");
+                let _ = writeln!(out, "{name}_bucket{{{labels}}} {count}");
+            }
+            let (sum, count) = (histogram.sum(), histogram.count());
+            let _ = writeln!(out, "{name}_sum{{model=\"{model}\"}} {sum}");
+            let _ = writeln!(out, "{name}_count{{model=\"{model}\"}} {count}");
         }
     }
 }

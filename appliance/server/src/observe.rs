@@ -1,8 +1,8 @@
 //! One line of log per request and one set of numbers per generation, whatever way it ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::http::Extensions;
 
@@ -94,20 +94,47 @@ pub(crate) struct Origin {
 pub(crate) struct Meter {
     state: Shared,
     began: Instant,
+    /// The longest that a prompt waited.
+    queue_us: AtomicU64,
+    /// Until the first token; zero before it.
+    first_token_us: AtomicU64,
     pub tally: Tally,
 }
 
 impl Meter {
     /// Nothing is generated yet.
     pub fn new(state: &Shared, began: Instant, prompt_tokens: usize) -> Meter {
-        Meter { state: state.clone(), began, tally: Tally::new(prompt_tokens) }
+        Meter {
+            state: state.clone(),
+            began,
+            queue_us: AtomicU64::new(0),
+            first_token_us: AtomicU64::new(0),
+            tally: Tally::new(prompt_tokens),
+        }
+    }
+
+    /// The first choice of a prompt left the queue.
+    pub fn waited(&self, waited: Duration) {
+        self.queue_us.fetch_max(waited.as_micros() as u64, Ordering::AcqRel);
+    }
+
+    /// Time for an answer.
+    pub fn answer_timeout(&self) -> Duration {
+        self.state.limits.answer_timeout
     }
 
     /// A token has come; `last` is when this choice's previous one did.
     pub fn time_token(&self, last: &mut Option<Instant>) {
         let now = Instant::now();
         match last.replace(now) {
-            None => self.state.metrics.first_token.record(now - self.began),
+            None => {
+                let after = now - self.began;
+                self.state.metrics.first_token.record(after);
+                let first = after.as_micros().max(1) as u64;
+                // Of several choices the first one's counts.
+                let unset = Ordering::Acquire;
+                let _ = self.first_token_us.compare_exchange(0, first, Ordering::AcqRel, unset);
+            }
             Some(last) => self.state.metrics.between_tokens.record(now - last),
         }
     }
@@ -165,7 +192,10 @@ impl Observation {
             tenant = caller.tenant,
             key = caller.key_id,
             prompt_tokens = usage.prompt_tokens,
+            cached_tokens = usage.cached_tokens,
             completion_tokens = usage.completion_tokens,
+            queue_ms = self.meter.queue_us.load(Ordering::Acquire) / 1000,
+            first_token_ms = self.meter.first_token_us.load(Ordering::Acquire) / 1000,
             duration_ms = elapsed.as_millis() as u64,
         );
     }

@@ -1,6 +1,6 @@
 //! The parameters that chat completions and completions share: sampling, stopping, streaming.
 
-use engine::Sampling;
+use engine::{Lane, Sampling};
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
@@ -22,6 +22,8 @@ pub(crate) struct Parameters {
     /// Strings that end the answer.
     pub stops: Vec<String>,
     pub choices: u32,
+    /// By the service tier.
+    pub lane: Lane,
     pub stream: Option<StreamOptions>,
 }
 
@@ -42,15 +44,20 @@ impl Parameters {
             model: fields.required_text("model")?,
             stops: stops(fields)?,
             choices: fields.integer("n", 1..=CHOICES_MAX)?.unwrap_or(1) as u32,
+            lane: lane(fields)?,
             stream: stream(fields)?,
             sampling: sampling(fields)?,
         })
     }
 }
 
-/// Takes a bound on the answer's length.
-pub(crate) fn tokens_max(fields: &mut Fields, field: &str) -> Result<Option<u32>, ApiError> {
-    Ok(fields.integer(field, 1..=TOKENS_MAX)?.map(|tokens| tokens as u32))
+/// Takes a bound on the answer's length, which is `least` at the least.
+pub(crate) fn tokens_max(
+    fields: &mut Fields,
+    field: &str,
+    least: i64,
+) -> Result<Option<u32>, ApiError> {
+    Ok(fields.integer(field, least..=TOKENS_MAX)?.map(|tokens| tokens as u32))
 }
 
 /// Parameters whose only supported values ask for what happens anyway.
@@ -60,7 +67,6 @@ fn take_no_ops(fields: &mut Fields) -> Result<(), ApiError> {
         fields.text(label)?;
     }
     fields.only("store", &[json!(false)])?;
-    fields.only("service_tier", &[json!("auto"), json!("default")])?;
     match fields.take("metadata") {
         None => Ok(()),
         Some(Value::Object(map)) if map.is_empty() => Ok(()),
@@ -68,6 +74,20 @@ fn take_no_ops(fields: &mut Fields) -> Result<(), ApiError> {
             let message = "'metadata' is kept only with stored completions, which this server \
                            does not have; leave it out.";
             Err(ApiError::unsupported("metadata", message))
+        }
+    }
+}
+
+/// OpenAI's tiers as lanes: `priority` is served first, `flex` from what is left over.
+fn lane(fields: &mut Fields) -> Result<Lane, ApiError> {
+    let name = fields.name("service_tier");
+    match fields.text("service_tier")?.as_deref() {
+        None | Some("auto" | "default") => Ok(Lane::Normal),
+        Some("priority") => Ok(Lane::Interactive),
+        Some("flex") => Ok(Lane::Idle),
+        Some(_) => {
+            let message = format!("'{name}' must be 'auto', 'default', 'priority' or 'flex'.");
+            Err(ApiError::param(name, message))
         }
     }
 }
@@ -80,6 +100,7 @@ fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
     let temperature = number("temperature", 0.0..=2.0, neutral.temperature)?;
     let top_p = number("top_p", 0.0..=1.0, neutral.top_p)?;
     let min_p = number("min_p", 0.0..=1.0, neutral.min_p)?;
+    let typical_p = number("typical_p", 0.0..=1.0, neutral.typical_p)?;
     let presence_penalty = number("presence_penalty", -2.0..=2.0, neutral.presence_penalty)?;
     let frequency_penalty = number("frequency_penalty", -2.0..=2.0, neutral.frequency_penalty)?;
     let repetition_penalty = number("repetition_penalty", 0.01..=10.0, neutral.repetition_penalty)?;
@@ -93,6 +114,7 @@ fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
         top_k: fields.integer("top_k", 0..=i64::from(u32::MAX))?.unwrap_or(0) as u32,
         top_p,
         min_p,
+        typical_p,
         repetition_penalty,
         presence_penalty,
         frequency_penalty,

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use access::KeyStore;
+use engine::Tenant;
 use ledger::Clock;
+use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
+use crate::auth::Caller;
 use crate::body::SHARE_BYTES;
 use crate::gate::Gate;
+use crate::generate::Terms;
 use crate::metrics::Metrics;
 use crate::seldom::Seldom;
 use crate::served::Registry;
@@ -41,6 +45,8 @@ pub struct HttpLimits {
     pub connections_max: usize,
     /// Silence after which a stream gets a comment line.
     pub keep_alive: Duration,
+    /// Time for an answer, from the request to its end.
+    pub answer_timeout: Duration,
     /// Time that running requests get when the server stops.
     pub drain_timeout: Duration,
 }
@@ -59,6 +65,7 @@ impl Default for HttpLimits {
             write_timeout: Duration::from_secs(30),
             connections_max: 8192,
             keep_alive: Duration::from_secs(15),
+            answer_timeout: Duration::from_secs(3600),
             drain_timeout: Duration::from_secs(30),
         }
     }
@@ -84,6 +91,8 @@ pub struct State {
     /// Lines about TLS handshakes that failed.
     pub(crate) handshake_lines: Seldom,
     draining: AtomicBool,
+    /// Drawn at the start and never told: what tenants' cache entries are salted with.
+    salt: [u8; 32],
 }
 
 /// State as handlers get it.
@@ -91,10 +100,20 @@ pub type Shared = Arc<State>;
 
 impl State {
     /// A state without models.
-    pub fn new(keys: KeyStore, clock: Clock, limits: HttpLimits, version: &'static str) -> State {
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn new(
+        keys: KeyStore,
+        clock: Clock,
+        limits: HttpLimits,
+        version: &'static str,
+    ) -> Result<State, getrandom::Error> {
+        let mut salt = [0; 32];
+        getrandom::fill(&mut salt)?;
         let bodies_bytes = limits.bodies_bytes_max.max(limits.body_bytes_max);
         let shares = bodies_bytes.div_ceil(SHARE_BYTES).min(Semaphore::MAX_PERMITS);
-        State {
+        Ok(State {
             registry: Registry::default(),
             keys,
             clock,
@@ -105,7 +124,19 @@ impl State {
             version,
             metrics: Metrics::default(),
             draining: AtomicBool::new(false),
-        }
+            salt,
+        })
+    }
+
+    /// A tenant as the engines' caches know it. Nobody outside can tell which it will be.
+    fn cache_tenant(&self, tenant: &str) -> Tenant {
+        Tenant(Sha256::new().chain_update(self.salt).chain_update(tenant).finalize().into())
+    }
+
+    /// The terms on which a caller's request, which began then, is answered.
+    pub(crate) fn terms(&self, caller: &Caller, began: Instant) -> Terms {
+        let tenant = self.cache_tenant(&caller.tenant);
+        Terms { tenant, deadline: began + self.limits.answer_timeout }
     }
 
     /// The server is going down; readiness says so.
@@ -123,6 +154,7 @@ impl State {
         let folder = tempfile::tempdir().expect("tests may write temporary files");
         let keys = KeyStore::open(&folder.path().join("keys"), Clock::fixed(0));
         let keys = keys.expect("an empty folder takes a database");
-        Arc::new(State::new(keys, Clock::fixed(0), HttpLimits::default(), "0"))
+        let state = State::new(keys, Clock::fixed(0), HttpLimits::default(), "0");
+        Arc::new(state.expect("the system has random numbers"))
     }
 }

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub prompt_tokens: usize,
+    /// Of the prompts', those whose keys and values were there already.
+    pub cached_tokens: usize,
     pub completion_tokens: usize,
     pub reasoning_tokens: usize,
 }
@@ -19,7 +21,7 @@ impl Usage {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": 0},
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
             "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
         })
     }
@@ -29,6 +31,7 @@ impl Usage {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     prompt_tokens: usize,
+    cached_tokens: AtomicUsize,
     completion_tokens: AtomicUsize,
     reasoning_tokens: AtomicUsize,
 }
@@ -37,6 +40,11 @@ impl Tally {
     /// Nothing is generated yet.
     pub fn new(prompt_tokens: usize) -> Tally {
         Tally { prompt_tokens, ..Tally::default() }
+    }
+
+    /// Counts tokens of a prompt that were not computed.
+    pub fn count_cached(&self, tokens: usize) {
+        self.cached_tokens.fetch_add(tokens, Ordering::AcqRel);
     }
 
     /// Counts a token of an answer.
@@ -53,6 +61,7 @@ impl Tally {
     pub fn usage(&self) -> Usage {
         Usage {
             prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached_tokens.load(Ordering::Acquire),
             completion_tokens: self.completion_tokens.load(Ordering::Acquire),
             reasoning_tokens: self.reasoning_tokens.load(Ordering::Acquire),
         }

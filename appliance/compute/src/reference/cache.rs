@@ -69,6 +69,25 @@ impl Cache {
         (&self.keys.as_slice()[range.clone()], &self.values.as_slice()[range])
     }
 
+    /// Copies one block's keys and values over another's.
+    pub fn copy(&mut self, from: u32, to: u32) {
+        let (from, to) = (self.whole(from), self.whole(to));
+        self.keys.as_mut_slice().copy_within(from.clone(), to.start);
+        self.values.as_mut_slice().copy_within(from, to.start);
+    }
+
+    /// Makes one block's keys and values zero.
+    pub fn clear(&mut self, block: u32) {
+        let range = self.whole(block);
+        self.keys.as_mut_slice()[range.clone()].fill(0.0);
+        self.values.as_mut_slice()[range].fill(0.0);
+    }
+
+    /// All heads of one block.
+    fn whole(&self, block: u32) -> Range<usize> {
+        self.block(block, 0).start..self.block(block, self.info.kv_heads).start
+    }
+
     fn block(&self, block: u32, head: usize) -> Range<usize> {
         let len = BLOCK_LEN * self.info.head_dim;
         let start = (block as usize * self.info.kv_heads + head) * len;
@@ -79,4 +98,34 @@ impl Cache {
 fn place(table: &[u32], position: u32) -> (u32, usize) {
     let position = position as usize;
     (table[position / BLOCK_LEN], position % BLOCK_LEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INFO: CacheInfo = CacheInfo { kv_heads: 2, head_dim: 4, window: None };
+
+    /// Keys and values of a position, told apart by it.
+    fn row(position: u32) -> Vec<f32> {
+        (0..8).map(|i| (position * 8 + i) as f32 + 1.0).collect()
+    }
+
+    #[test]
+    fn blocks_are_copied_and_cleared_whole_and_alone() {
+        let mut cache = Cache::new(&INFO, 3).unwrap();
+        let table = [0, 1, 2];
+        for position in 0..3 * BLOCK_LEN as u32 {
+            cache.write(&table, position, &row(position), &row(position + 1000));
+        }
+        let held = |cache: &Cache, block| {
+            (0..2).map(|head| cache.read(block, head)).map(|(k, v)| [k, v].concat()).collect()
+        };
+        let before: Vec<Vec<Vec<f32>>> = (0..3).map(|block| held(&cache, block)).collect();
+        cache.copy(2, 0);
+        cache.clear(1);
+        assert_eq!(held(&cache, 0), before[2]);
+        assert!(held(&cache, 1).iter().flatten().all(|value| *value == 0.0));
+        assert_eq!(held(&cache, 2), before[2]);
+    }
 }

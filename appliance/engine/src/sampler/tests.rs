@@ -1,20 +1,28 @@
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::handle::{Choice, Request, Submitted};
+use crate::Tenant;
+use crate::handle::Submitted;
+use crate::request::{Choice, Lane};
 
-fn sequence(sampling: Sampling, logprobs: Option<u8>) -> Sequence {
+fn sequence(sampling: Sampling, logprobs: Option<Logprobs>) -> Sequence {
     let request = Request {
         prompt: Arc::from([0u32, 1].as_slice()),
         tokens_max: 8,
         stop_tokens: Vec::new(),
         sampling,
         logprobs,
+        prompt_logprobs: None,
+        tenant: Tenant([0; 32]),
+        lane: Lane::Normal,
+        deadline: None,
     };
-    let events = mpsc::channel(8).0;
-    Sequence::new(Submitted { request, events }, 0, 32)
+    let submitted =
+        Submitted { request, keys: Vec::new(), at: Instant::now(), events: mpsc::channel(8).0 };
+    Sequence::new(submitted, 0, 32)
 }
 
 /// How often each id is drawn over many seeds.
@@ -69,9 +77,20 @@ fn filters_keep_what_they_say() {
 #[test]
 fn a_nucleus_beyond_the_first_guess_is_exact() {
     let logits = vec![0.0f32; 3000];
-    let candidates = Candidates::new(vec![1.0; logits.len()]);
-    let kept = candidates.filter(&Sampling { top_p: 0.5, ..Sampling::default() });
+    let weights = Weights::new(&logits, 1.0).unwrap();
+    let kept = weights.filter(&Sampling { top_p: 0.5, ..Sampling::default() });
     assert_eq!(kept, (0..1500).collect::<Vec<u32>>());
+}
+
+/// One token of 0.3, whose surprise is 1.20, and 35 of 0.02 with 3.91; the entropy is 3.10.
+#[test]
+fn typical_tokens_are_those_near_the_entropy() {
+    let logits: Vec<f32> = (0..36).map(|id| if id == 0 { 0.3f32 } else { 0.02 }.ln()).collect();
+    let weights = Weights::new(&logits, 1.0).unwrap();
+    let kept = |typical_p| weights.filter(&Sampling { typical_p, ..Sampling::default() });
+    assert_eq!(kept(0.49), (1..=25).collect::<Vec<u32>>());
+    let all: Vec<u32> = (1..36).chain([0]).collect();
+    assert_eq!(kept(0.75), all, "the likeliest comes last");
 }
 
 #[test]
@@ -100,14 +119,14 @@ fn penalties_and_bias_change_the_logits_they_name() {
     assert!(sequence.push(Token { id: 2, logprob: None, top: Vec::new() }).is_none());
     assert!(sequence.push(Token { id: 2, logprob: None, top: Vec::new() }).is_none());
     let adjusted = adjust(&[1.0, -1.0, 1.0, 1.0, 1.0], &sequence);
-    assert_eq!(adjusted, [0.5, -2.0, 0.5 - 0.5 - 0.5, 101.0, 1.0]);
+    assert_eq!(*adjusted, [0.5, -2.0, 0.5 - 0.5 - 0.5, 101.0, 1.0]);
 }
 
 #[test]
 fn log_probabilities_are_those_of_the_model() {
     let sampling =
         Sampling { temperature: 0.0, logit_bias: vec![(0, 50.0)], ..Sampling::default() };
-    let sequence = sequence(sampling, Some(2));
+    let sequence = sequence(sampling, Some(Logprobs { top: 2, of: Distribution::Model }));
     let logits: Vec<f32> = [0.1f32, 0.7, 0.2].iter().map(|p| p.ln() + 5.0).collect();
     let token = draw(&logits, &sequence).unwrap();
     assert_eq!(token.id, 0, "the bias decides");
@@ -115,6 +134,31 @@ fn log_probabilities_are_those_of_the_model() {
     let ids: Vec<u32> = token.top.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids, [1, 2]);
     assert!((token.top[0].1 - 0.7f32.ln()).abs() < 1e-5);
+}
+
+#[test]
+fn log_probabilities_of_what_is_drawn_from_add_up_to_one() {
+    let sampling = Sampling {
+        temperature: 0.5,
+        top_k: 2,
+        logit_bias: vec![(0, -100.0)],
+        ..Sampling::default()
+    };
+    let sequence = sequence(sampling, Some(Logprobs { top: 4, of: Distribution::Drawn }));
+    let logits: Vec<f32> = [0.4f32, 0.3, 0.2, 0.1].iter().map(|p| p.ln()).collect();
+    let token = draw(&logits, &sequence).unwrap();
+    let top: Vec<(u32, f32)> = token.top.iter().map(|(id, lp)| (*id, lp.exp())).collect();
+    // Twice as cold, the weights are squared: nine to four.
+    assert_eq!(top.len(), 2);
+    assert!(top[0].0 == 1 && (top[0].1 - 9.0 / 13.0).abs() < 1e-6, "{top:?}");
+    assert!(top[1].0 == 2 && (top[1].1 - 4.0 / 13.0).abs() < 1e-6, "{top:?}");
+}
+
+#[test]
+fn what_is_all_but_impossible_has_a_number_that_clients_can_read() {
+    let logits = [0.0, -200.0, f32::NEG_INFINITY, f32::NAN];
+    let of = |id| scored(&logits, id, 0).unwrap().logprob.unwrap();
+    assert_eq!([of(0), of(1), of(2), of(3)], [0.0, -200.0, -9999.0, -9999.0]);
 }
 
 #[test]

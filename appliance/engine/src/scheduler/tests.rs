@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::Tenant;
 use crate::blocks::{BlockPool, BlockTable};
+use crate::prefix::{self, Key};
 
 /// `(pending, ready)` of sequences with room for all that is pending, and their rows.
 fn check(candidates: &[(usize, bool)], chunk_len_max: usize, expected: &[usize]) {
@@ -34,8 +36,9 @@ fn the_oldest_takes_the_last_block() {
 
 #[test]
 fn whoever_is_ready_and_does_not_fit_holds_up_the_rest() {
-    let small = Waiting { len: 1, len_max: 2, ready: true };
-    let large = Waiting { len: 2 * BLOCK_LEN, len_max: usize::MAX, ready: true };
+    let none = Found::default();
+    let small = Waiting { len: 1, len_max: 2, ready: true, found: none };
+    let large = Waiting { len: 2 * BLOCK_LEN, len_max: usize::MAX, ready: true, found: none };
     let lagging = Waiting { ready: false, ..large };
     assert_eq!(admit([large, small].into_iter(), 5), None);
     assert_eq!(admit([large, small].into_iter(), 6), Some((0, 6)));
@@ -52,14 +55,69 @@ fn readers_that_lag_give_up_their_blocks_first() {
     assert_eq!(victim(&[]), None);
 }
 
-/// A sequence without contents.
-#[derive(Debug, Default)]
+#[test]
+fn urgent_requests_pass_later_lanes_but_only_so_many_pass_anybody() {
+    let place = Place::new;
+    assert!(place(Lane::Interactive, 1) > place(Lane::Interactive, 0));
+    assert!(place(Lane::Interactive, 63) < place(Lane::Normal, 0));
+    assert!(place(Lane::Interactive, 65) > place(Lane::Normal, 0));
+    assert!(place(Lane::Normal, 4000) < place(Lane::Idle, 0));
+    assert!(place(Lane::Normal, 4097) > place(Lane::Idle, 0));
+}
+
+#[test]
+fn the_last_of_a_later_lane_gives_way() {
+    let running = [Lane::Interactive, Lane::Normal, Lane::Idle, Lane::Normal];
+    let gives_way = |to| gives_way(running.into_iter(), to);
+    assert_eq!(gives_way(Lane::Interactive), Some(3));
+    assert_eq!(gives_way(Lane::Normal), Some(2));
+    assert_eq!(gives_way(Lane::Idle), None);
+}
+
+#[test]
+fn what_is_there_already_costs_nothing_that_others_hold() {
+    let found = Found { blocks: 3, held: 2 };
+    let next = Waiting { len: 4 * BLOCK_LEN, len_max: 4 * BLOCK_LEN, ready: true, found };
+    assert_eq!(admit([next].into_iter(), 1), None, "one idle block and a new one");
+    assert_eq!(admit([next].into_iter(), 2), Some((0, 1)));
+}
+
+const TENANT: Tenant = Tenant([0; 32]);
+
+/// A sequence whose tokens are one number over and over.
 struct Length {
+    place: Place,
+    lane: Lane,
     arrival: usize,
     len: usize,
     len_max: usize,
     computed: usize,
+    named: usize,
+    keys: Vec<Key>,
     blocks: BlockTable,
+}
+
+impl Length {
+    fn new(arrival: usize, len: usize, more: usize) -> Length {
+        let lane = [Lane::Interactive, Lane::Normal, Lane::Idle][arrival % 3];
+        let mut keys = Vec::new();
+        prefix::extend(&mut keys, &TENANT, &vec![arrival as u32 % 2; len + more]);
+        Length {
+            place: Place::new(lane, arrival as u64),
+            lane,
+            arrival,
+            len,
+            len_max: len + more,
+            computed: 0,
+            named: 0,
+            keys,
+            blocks: BlockTable::default(),
+        }
+    }
+
+    fn reusable(&self) -> &[Key] {
+        &self.keys[..(self.len - 1) / BLOCK_LEN]
+    }
 }
 
 /// What the engine does between steps, over lengths alone.
@@ -67,21 +125,50 @@ struct Lengths {
     pool: BlockPool,
     waiting: Vec<Length>,
     running: Vec<Length>,
+    running_max: usize,
     requeued: usize,
 }
 
 impl Lengths {
     fn admit(&mut self, ready: &impl Fn(usize) -> bool) {
         loop {
-            let view =
-                |w: &Length| Waiting { len: w.len, len_max: w.len_max, ready: ready(w.arrival) };
-            let next = admit(self.waiting.iter().map(view), self.pool.free());
-            let Some((index, blocks)) = next else { return };
-            let mut begun = self.waiting.remove(index);
-            assert!(self.pool.grow(&mut begun.blocks, blocks));
-            let at = self.running.partition_point(|other| other.arrival < begun.arrival);
-            self.running.insert(at, begun);
+            if self.running.len() < self.running_max && self.admit_next(ready) {
+                continue;
+            }
+            let next = self.waiting.iter().find(|w| ready(w.arrival));
+            let Some(lane) = next.map(|w| w.lane) else { return };
+            let Some(index) = gives_way(self.running.iter().map(|r| r.lane), lane) else { return };
+            self.requeue(index);
         }
+    }
+
+    fn admit_next(&mut self, ready: &impl Fn(usize) -> bool) -> bool {
+        let view = |w: &Length| Waiting {
+            len: w.len,
+            len_max: w.len_max,
+            ready: ready(w.arrival),
+            found: self.pool.find(w.reusable()),
+        };
+        let next = admit(self.waiting.iter().map(view), self.pool.available());
+        let Some((index, blocks)) = next else { return false };
+        let mut begun = self.waiting.remove(index);
+        let mut table = BlockTable::default();
+        begun.named = self.pool.reuse(&mut table, begun.reusable());
+        begun.computed = begun.named * BLOCK_LEN;
+        assert!(self.pool.grow(&mut table, blocks, TENANT).is_some());
+        begun.blocks = table;
+        let at = self.running.partition_point(|other| other.place < begun.place);
+        self.running.insert(at, begun);
+        true
+    }
+
+    fn requeue(&mut self, index: usize) {
+        let mut victim = self.running.remove(index);
+        self.pool.give(std::mem::take(&mut victim.blocks));
+        victim.computed = 0;
+        self.requeued += 1;
+        let at = self.waiting.partition_point(|other| other.place < victim.place);
+        self.waiting.insert(at, victim);
     }
 
     fn candidates(&self, ready: &impl Fn(usize) -> bool) -> Vec<Candidate> {
@@ -100,7 +187,7 @@ impl Lengths {
         }
         let shares = loop {
             let candidates = self.candidates(&ready);
-            let shares = schedule(&candidates, 64, self.pool.free());
+            let shares = schedule(&candidates, 64, self.pool.available());
             *starved = shares.iter().any(|share| share.starved);
             if !*starved || shares.iter().any(|share| share.rows > 0) {
                 break shares;
@@ -108,17 +195,16 @@ impl Lengths {
             let index = victim(&candidates).unwrap();
             let oldest = candidates.iter().position(|candidate| candidate.ready);
             assert_ne!(Some(index), oldest, "the oldest that is ready gave way");
-            let mut victim = self.running.remove(index);
-            self.pool.give(std::mem::take(&mut victim.blocks));
-            victim.computed = 0;
-            self.requeued += 1;
-            let at = self.waiting.partition_point(|other| other.arrival < victim.arrival);
-            self.waiting.insert(at, victim);
+            self.requeue(index);
         };
         for (length, share) in self.running.iter_mut().zip(&shares) {
-            assert!(self.pool.grow(&mut length.blocks, share.blocks));
+            assert!(self.pool.grow(&mut length.blocks, share.blocks, TENANT).is_some());
             length.computed += share.rows;
             assert!(length.computed <= length.blocks.ids().len() * BLOCK_LEN);
+            for index in length.named..length.computed / BLOCK_LEN {
+                self.pool.name(&length.blocks, index, length.keys[index]);
+                length.named = index + 1;
+            }
             if share.rows > 0 && length.computed == length.len {
                 length.len += 1;
             }
@@ -136,18 +222,18 @@ proptest! {
     fn every_sequence_ends(
         sequences in prop::collection::vec((1usize..300, 1usize..300), 1..12),
         blocks in 19usize..40,
+        running_max in 1usize..8,
         lags in any::<u64>(),
     ) {
-        let waiting = sequences.iter().enumerate().map(|(arrival, &(len, more))| Length {
-            arrival,
-            len,
-            len_max: len + more,
-            ..Length::default()
-        });
+        let waiting = sequences.iter().enumerate();
+        let mut waiting: Vec<Length> =
+            waiting.map(|(arrival, &(len, more))| Length::new(arrival, len, more)).collect();
+        waiting.sort_by_key(|length| length.place);
         let mut lengths = Lengths {
             pool: BlockPool::new(blocks),
-            waiting: waiting.collect(),
+            waiting,
             running: Vec::new(),
+            running_max,
             requeued: 0,
         };
         let mut starved = false;

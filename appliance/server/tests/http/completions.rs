@@ -67,10 +67,88 @@ fn prompts_that_cannot_be_are_refused_by_name() {
         let answer = complete(&site, prompt.clone(), json!({}));
         assert_eq!((answer.status, answer.error().1.as_deref()), (400, Some("prompt")), "{prompt}");
     }
-    for (field, value) in [("suffix", json!("x")), ("echo", json!(true)), ("best_of", json!(2))] {
+    for (field, value) in [("suffix", json!("x"))] {
         let answer = complete(&site, json!("a"), json!({ field: value }));
         assert_eq!(answer.status, 400);
         let expected = (Some("unsupported_parameter".to_owned()), Some(field.to_owned()));
         assert_eq!(answer.error(), expected);
     }
+}
+
+#[test]
+fn the_prompt_is_echoed_as_it_came() {
+    let site = Site::new();
+    let plain = complete(&site, json!("hey you"), json!({"max_tokens": 5})).json();
+    let answered = plain["choices"][0]["text"].as_str().unwrap().to_owned();
+    let expected = format!("hey you{answered}");
+    // 'h' is the 72nd printable character of ASCII; the space is the 95th token.
+    let ids = json!([71, 68, 88, 94, 88, 78, 84]);
+    for prompt in [json!("hey you"), ids] {
+        for more in [json!({}), json!({"logprobs": 1})] {
+            let mut more = more.clone();
+            more["max_tokens"] = json!(5);
+            more["echo"] = json!(true);
+            let answer = complete(&site, prompt.clone(), more.clone()).json();
+            assert_eq!(answer["choices"][0]["text"], expected, "{prompt} {more}");
+            assert_eq!(answer["usage"], plain["usage"], "{prompt} {more}");
+            more["stream"] = json!(true);
+            let events = complete(&site, prompt.clone(), more).events();
+            let text: String =
+                events.iter().filter_map(|event| event["choices"][0]["text"].as_str()).collect();
+            assert_eq!(text, expected);
+        }
+    }
+}
+
+/// What evaluation harnesses ask: the prompt's log-probabilities, and nothing generated.
+#[test]
+fn a_prompt_is_scored_without_an_answer() {
+    let site = Site::new();
+    let more = json!({"echo": true, "logprobs": 3, "max_tokens": 0});
+    let answer = complete(&site, json!("abcd"), more).json();
+    let choice = &answer["choices"][0];
+    assert_eq!((&choice["text"], &choice["finish_reason"]), (&json!("abcd"), &json!("length")));
+    assert_eq!(answer["usage"]["completion_tokens"], 0);
+    let logprobs = &choice["logprobs"];
+    assert_eq!(logprobs["tokens"], json!(["a", "b", "c", "d"]));
+    assert_eq!(logprobs["text_offset"], json!([0, 1, 2, 3]));
+    assert_eq!(
+        (&logprobs["token_logprobs"][0], &logprobs["top_logprobs"][0]),
+        (&Value::Null, &Value::Null)
+    );
+    for index in 1..4 {
+        let bias = json!({"logit_bias": {(64 + index).to_string(): 1e2}, "logprobs": 3,
+                          "max_tokens": 1});
+        let forced = complete(&site, json!("abcd"[..index]), bias).json();
+        let forced = &forced["choices"][0]["logprobs"];
+        assert_eq!(forced["tokens"][0], logprobs["tokens"][index]);
+        let [one, other] = [&forced["token_logprobs"][0], &logprobs["token_logprobs"][index]]
+            .map(|logprob| logprob.as_f64().unwrap());
+        assert!((one - other).abs() < 1e-4, "{one} {other}");
+    }
+}
+
+#[test]
+fn the_best_of_several_are_the_likeliest() {
+    let site = Site::new();
+    let ask = |more: Value| {
+        let mut body = json!({"temperature": 1.5, "seed": 3, "max_tokens": 6, "logprobs": 0});
+        more.as_object().unwrap().iter().for_each(|(key, value)| body[key] = value.clone());
+        complete(&site, json!("ab"), body).json()
+    };
+    let mean = |choice: &Value| {
+        let logprobs = choice["logprobs"]["token_logprobs"].as_array().unwrap();
+        logprobs.iter().map(|logprob| logprob.as_f64().unwrap()).sum::<f64>()
+            / logprobs.len() as f64
+    };
+    let all = ask(json!({"n": 5}));
+    let mut by_mean: Vec<&Value> = all["choices"].as_array().unwrap().iter().collect();
+    by_mean.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
+    let best = ask(json!({"n": 2, "best_of": 5}));
+    let texts: Vec<&Value> =
+        best["choices"].as_array().unwrap().iter().map(|choice| &choice["text"]).collect();
+    assert_eq!(texts, [&by_mean[0]["text"], &by_mean[1]["text"]]);
+    assert_eq!(best["usage"], all["usage"], "all that was generated is counted");
+    let unscored = ask(json!({"n": 1, "best_of": 3, "logprobs": null}));
+    assert_eq!(unscored["choices"][0]["logprobs"], Value::Null);
 }

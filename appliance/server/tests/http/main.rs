@@ -5,6 +5,7 @@
 
 mod site;
 
+mod cache;
 mod chat;
 mod completions;
 mod drain;

@@ -77,7 +77,7 @@ impl Site {
         let clock = Clock::fixed(NOW);
         let keys = KeyStore::open(&folder.path().join("keys.db"), clock.clone()).unwrap();
         let key = keys.create("bank", "").unwrap().secret;
-        let state = Arc::new(State::new(keys, clock, plan.limits.clone(), "0"));
+        let state = Arc::new(State::new(keys, clock, plan.limits.clone(), "0").unwrap());
         state.registry.set_loading(Some("small.gguf".to_owned()));
         if plan.loaded {
             state.registry.add(served(&plan, &folder));
@@ -229,7 +229,7 @@ fn served(plan: &Plan, folder: &TempDir) -> Served {
     Served {
         name: MODEL.to_owned(),
         created_unix_seconds: NOW,
-        engine: engine::start(executor, config).unwrap(),
+        engine: engine::start(Box::new(executor), config).unwrap(),
         tokenizer: Tokenizer::new(&vocabulary).unwrap(),
         template: plan.template.map(|source| ChatTemplate::new(source, &vocabulary).unwrap()),
         fingerprint: "print".to_owned(),
