@@ -16,6 +16,7 @@ use compute::batch::{BLOCK_LEN, Batch, Logits, Row};
 use compute::executor::Executor;
 
 use crate::blocks::BlockPool;
+use crate::constraint::Workers;
 use crate::handle::{Command, Handle, Limits, Shared, Submitted};
 use crate::request::{EndReason, Token};
 use crate::sampler::{self, SampleError};
@@ -36,6 +37,11 @@ pub struct Config {
     pub chunk_len_max: usize,
 }
 
+/// How long everybody waits for a mask that is not there when its logits are; after that its
+/// sequence waits alone.
+const MASK_PATIENCE: Duration = Duration::from_micros(500);
+/// How long the thread sleeps while nobody can go on and some wait for their masks.
+const PARKED_SLEEP: Duration = Duration::from_micros(100);
 /// How long the thread sleeps while every running sequence waits for its reader.
 const STALLED_SLEEP: Duration = Duration::from_millis(2);
 
@@ -58,12 +64,14 @@ pub fn start(executor: Box<dyn Executor>, config: Config) -> std::io::Result<Han
         queued: AtomicUsize::new(0),
         closing: AtomicBool::new(false),
     });
+    let workers = Workers::start()?;
     let (commands, inbox) = channel();
     let engine = Engine {
         blocks: BlockPool::new(executor.blocks()),
         executor,
         chunk_len_max: config.chunk_len_max.max(1),
         inbox,
+        workers,
         shared: Arc::clone(&shared),
         waiting: VecDeque::new(),
         running: Vec::new(),
@@ -85,6 +93,7 @@ struct Engine {
     executor: Box<dyn Executor>,
     chunk_len_max: usize,
     inbox: Receiver<Command>,
+    workers: Workers,
     shared: Arc<Shared>,
     blocks: BlockPool,
     /// In order of the line, those that gave their blocks up among them.
@@ -108,12 +117,14 @@ impl Engine {
             }
             let began = Instant::now();
             self.drop_overdue(began);
+            self.draw_parked();
             self.admit();
             let progressed = self.step();
             self.stats.busy_ns += began.elapsed().as_nanos() as u64;
             self.publish_stats();
             if !progressed && !self.is_idle() {
-                thread::sleep(STALLED_SLEEP);
+                let parked = self.running.iter().any(|sequence| sequence.parked.is_some());
+                thread::sleep(if parked { PARKED_SLEEP } else { STALLED_SLEEP });
             }
         }
     }
@@ -134,7 +145,7 @@ impl Engine {
                 false => self.inbox.try_recv(),
             };
             match command {
-                Ok(Command::Submit(submitted)) => self.arrive(submitted),
+                Ok(Command::Submit(submitted)) => self.arrive(*submitted),
                 Ok(Command::Close) => self.closed = true,
                 Ok(Command::Abort) => {
                     self.closed = true;
@@ -158,7 +169,7 @@ impl Engine {
     fn refuse_late(&mut self) -> bool {
         while let Ok(command) = self.inbox.try_recv() {
             if let Command::Submit(submitted) = command {
-                self.arrive(submitted);
+                self.arrive(*submitted);
             }
         }
         self.abort();
@@ -214,6 +225,7 @@ impl Engine {
         let Some((index, blocks)) = next else { return false };
         let mut sequence = self.waiting.remove(index).expect("the index is within");
         if let Some(begun) = sequence.begin(&mut self.blocks) {
+            sequence.guide.iter_mut().for_each(|guide| guide.begin(&self.workers, None));
             self.shared.queued.fetch_sub(1, Ordering::AcqRel);
             self.stats.accepted += 1;
             self.stats.waited_s.record(begun.waited.as_secs_f64());
@@ -309,28 +321,61 @@ impl Engine {
         let mut outputs = work.outputs.iter().zip(0..).peekable();
         for (index, share) in shares.iter().enumerate().filter(|(_, share)| share.rows > 0) {
             let sequence = &mut self.running[index];
-            let (mut scored, mut drawn, mut end) = (Vec::new(), None, None);
+            let (mut scored, mut last, mut end) = (Vec::new(), None, None);
             while let Some((output, row)) = outputs.next_if(|(output, _)| output.sequence == index)
             {
-                let logits = logits.row(row);
-                let result = guarded(|| match output.scores {
-                    Some(token) => sampler::score(logits, token, &sequence.request),
-                    None => sampler::draw(logits, sequence),
-                });
-                match (output.scores, result) {
-                    (_, Err(error)) => end = Some(EndReason::Failed(error)),
-                    (Some(_), Ok(token)) => scored.push(token),
-                    (None, Ok(token)) => drawn = Some(token),
+                match output.scores.map(|token| {
+                    guarded(|| sampler::score(logits.row(row), token, &sequence.request))
+                }) {
+                    None => last = Some(logits.row(row)),
+                    Some(Ok(token)) => scored.push(token),
+                    Some(Err(error)) => end = Some(EndReason::Failed(error)),
                 }
             }
             let full = sequence.advance(share.rows, &mut self.blocks);
             if end.is_none() {
                 sequence.push_prompt(scored);
-                self.stats.output_tokens += u64::from(drawn.is_some());
-                end = drawn.and_then(|token| sequence.push(token)).or(full);
+                end = last.and_then(|logits| self.draw(index, logits, MASK_PATIENCE)).or(full);
             }
             ended.extend(end.map(|reason| (index, reason)));
         }
+        self.end_all(ended);
+    }
+
+    /// Draws for the sequences whose logits wait for a mask that is there now.
+    fn draw_parked(&mut self) {
+        let mut ended = Vec::new();
+        for index in 0..self.running.len() {
+            if let Some(logits) = self.running[index].parked.take() {
+                let end = self.draw(index, &logits, Duration::ZERO);
+                ended.extend(end.map(|reason| (index, reason)));
+            }
+        }
+        self.end_all(ended);
+    }
+
+    /// Draws and publishes a sequence's next token, or keeps the logits until its mask is there;
+    /// says whether the sequence ends.
+    fn draw(&mut self, index: usize, logits: &[f32], patience: Duration) -> Option<EndReason> {
+        let sequence = &mut self.running[index];
+        let token = match draw(logits, sequence, patience, &mut self.stats) {
+            Drawn::Token(token) => token,
+            Drawn::Failed(error) => return Some(EndReason::Failed(error)),
+            Drawn::NotYet => {
+                sequence.parked = Some(logits.to_vec());
+                return None;
+            }
+        };
+        self.stats.output_tokens += 1;
+        let id = token.id;
+        let end = sequence.push(token);
+        if let (None, Some(guide)) = (&end, &mut sequence.guide) {
+            guide.begin(&self.workers, Some(id));
+        }
+        end
+    }
+
+    fn end_all(&mut self, ended: Vec<(usize, EndReason)>) {
         for (index, reason) in ended.into_iter().rev() {
             self.end(index, reason);
         }
@@ -408,6 +453,31 @@ impl Work {
             }
         }
         work
+    }
+}
+
+/// What came of an attempt to draw.
+enum Drawn {
+    Token(Token),
+    /// The constraint has not said yet which tokens may come.
+    NotYet,
+    Failed(String),
+}
+
+/// Draws a sequence's next token, where its constraint says in time which may come.
+fn draw(logits: &[f32], sequence: &mut Sequence, patience: Duration, stats: &mut Stats) -> Drawn {
+    let mask = match sequence.guide.as_mut().map(|guide| guide.take(patience)) {
+        None => None,
+        Some(None) => return Drawn::NotYet,
+        Some(Some(Err(error))) => return Drawn::Failed(error),
+        Some(Some(Ok((mask, took)))) => {
+            stats.mask_s.record(took.as_secs_f64());
+            Some(mask)
+        }
+    };
+    match guarded(|| sampler::draw(logits, sequence, mask.as_ref())) {
+        Ok(token) => Drawn::Token(token),
+        Err(error) => Drawn::Failed(error),
     }
 }
 

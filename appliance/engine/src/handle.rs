@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use crate::constraint::Constraint;
 use crate::prefix::{self, Key};
 use crate::request::{EndReason, Event, Request};
 use crate::stats::Stats;
@@ -91,6 +92,7 @@ impl TokenStream {
 /// A request on its way to the engine's thread.
 pub(crate) struct Submitted {
     pub request: Request,
+    pub constraint: Option<Box<dyn Constraint>>,
     /// Of the prompt's full blocks.
     pub keys: Vec<Key>,
     pub at: Instant,
@@ -99,7 +101,7 @@ pub(crate) struct Submitted {
 
 /// What a handle asks of the engine's thread.
 pub(crate) enum Command {
-    Submit(Submitted),
+    Submit(Box<Submitted>),
     Close,
     Abort,
 }
@@ -130,6 +132,18 @@ impl Handle {
     /// # Errors
     /// [`Refused`] at once, without waiting.
     pub fn submit(&self, request: Request) -> Result<TokenStream, Refused> {
+        self.submit_constrained(request, None)
+    }
+
+    /// The same for an answer that must be as the constraint says.
+    ///
+    /// # Errors
+    /// [`Refused`] at once, without waiting.
+    pub fn submit_constrained(
+        &self,
+        request: Request,
+        constraint: Option<Box<dyn Constraint>>,
+    ) -> Result<TokenStream, Refused> {
         let limits = &self.shared.limits;
         check(&request, limits)?;
         if self.shared.closing.load(Ordering::Acquire) {
@@ -144,8 +158,8 @@ impl Handle {
         let (sender, events) = mpsc::channel(STREAM_LEN);
         let mut keys = Vec::new();
         prefix::extend(&mut keys, &request.tenant, &request.prompt);
-        let submitted = Submitted { request, keys, at: Instant::now(), events: sender };
-        if self.commands.send(Command::Submit(submitted)).is_err() {
+        let submitted = Submitted { request, constraint, keys, at: Instant::now(), events: sender };
+        if self.commands.send(Command::Submit(Box::new(submitted))).is_err() {
             self.shared.queued.fetch_sub(1, Ordering::AcqRel);
             return Err(Refused::Closing);
         }

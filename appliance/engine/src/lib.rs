@@ -10,12 +10,15 @@ mod stats;
 mod engine;
 mod scheduler;
 
+mod constraint;
+
 mod blocks;
 mod prefix;
 mod sequence;
 
 mod sampler;
 
+pub use constraint::{Constraint, Mask};
 pub use engine::{Config, start};
 pub use handle::{Handle, Limits, Refused, TokenStream};
 pub use prefix::Tenant;

@@ -9,6 +9,7 @@ mod distribution;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use crate::constraint::Mask;
 use crate::request::{Distribution, Logprobs, Request, Sampling, Token};
 use crate::sequence::Sequence;
 use distribution::{Weights, maximum};
@@ -21,10 +22,17 @@ pub(crate) enum SampleError {
     NoFiniteLogit,
 }
 
-/// Draws the next token of a sequence.
-pub(crate) fn draw(logits: &[f32], sequence: &Sequence) -> Result<Token, SampleError> {
+/// Draws the next token of a sequence, one that the mask lets come.
+pub(crate) fn draw(
+    logits: &[f32],
+    sequence: &Sequence,
+    mask: Option<&Mask>,
+) -> Result<Token, SampleError> {
     let Request { sampling, logprobs, .. } = &sequence.request;
-    let adjusted = adjust(logits, sequence);
+    let mut adjusted = adjust(logits, sequence);
+    if let Some(mask) = mask {
+        mask.apply(adjusted.to_mut());
+    }
     let position = sequence.position() as u64;
     if let Some(Logprobs { top, of: Distribution::Drawn }) = logprobs {
         let (weights, kept) = filtered(&adjusted, sampling)?;

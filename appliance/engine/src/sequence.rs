@@ -11,6 +11,7 @@ use compute::batch::BLOCK_LEN;
 use tokio::sync::mpsc;
 
 use crate::blocks::{BlockPool, BlockTable};
+use crate::constraint::Guide;
 use crate::handle::Submitted;
 use crate::prefix::{self, Key};
 use crate::request::{Begun, EndReason, Event, Request, Token};
@@ -41,13 +42,17 @@ pub(crate) struct Sequence {
     len_max: usize,
     /// How often each token was drawn.
     drawn: HashMap<u32, u32>,
+    /// What its answer must be.
+    pub guide: Option<Guide>,
+    /// Logits that a token is to be drawn from as soon as its constraint has said which may come.
+    pub parked: Option<Vec<f32>>,
     events: mpsc::Sender<Event>,
 }
 
 impl Sequence {
     /// A request that waits; it owns no blocks yet.
     pub fn new(submitted: Submitted, arrival: u64, context_len: usize) -> Sequence {
-        let Submitted { request, keys, at, events } = submitted;
+        let Submitted { request, constraint, keys, at, events } = submitted;
         let len_max = request.prompt.len().saturating_add(request.tokens_max as usize);
         Sequence {
             place: Place::new(request.lane, arrival),
@@ -61,6 +66,8 @@ impl Sequence {
             named: 0,
             len_max: len_max.min(context_len),
             drawn: HashMap::new(),
+            guide: constraint.map(Guide::new),
+            parked: None,
             events,
             request,
         }
@@ -76,7 +83,7 @@ impl Sequence {
     pub fn candidate(&self) -> Candidate {
         Candidate {
             pending: self.tokens.len() - self.computed,
-            ready: self.is_ready(),
+            ready: self.is_ready() && self.parked.is_none(),
             room: self.blocks.ids().len() * BLOCK_LEN - self.computed,
         }
     }
@@ -120,6 +127,7 @@ impl Sequence {
     pub fn give_up(&mut self) -> BlockTable {
         self.computed = 0;
         self.named = 0;
+        self.parked = None;
         std::mem::take(&mut self.blocks)
     }
 

@@ -85,6 +85,8 @@ pub struct Stats {
     pub step_rows: Histogram,
     /// Share of the KV blocks in use at a step.
     pub step_blocks_share: Histogram,
+    /// Seconds to compute which tokens a constraint lets come.
+    pub mask_s: Histogram,
 }
 
 impl Default for Stats {
@@ -112,6 +114,9 @@ impl Default for Stats {
                 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
             ]),
             step_blocks_share: Histogram::new(&[0.1, 0.25, 0.5, 0.75, 0.9, 0.99]),
+            mask_s: Histogram::new(&[
+                1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 1e-1,
+            ]),
         }
     }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{
-    Begun, Config, Distribution, EndReason, Event, Handle, Lane, Logprobs, Refused, Request,
-    Sampling, Tenant, Token, TokenStream, start,
+    Begun, Config, Constraint, Distribution, EndReason, Event, Handle, Lane, Logprobs, Mask,
+    Refused, Request, Sampling, Tenant, Token, TokenStream, start,
 };
 
 const CONFIG: Config =
@@ -338,4 +338,106 @@ fn a_prompt_is_scored_as_if_it_were_drawn() {
     assert_eq!(cached_tokens(&whole), 64);
     let (only, end) = drain_all(engine.submit(Request { tokens_max: 0, ..scored }).unwrap());
     assert_eq!((only.prompt.len(), only.tokens.len(), end), (70, 0, EndReason::Length));
+}
+
+/// Lets the token after the last one come, or the stop token after some; or goes wrong there.
+struct Counting {
+    next: u32,
+    end: u32,
+    wrong: Option<Wrong>,
+}
+
+#[derive(Clone, Copy)]
+enum Wrong {
+    Fails,
+    Panics,
+    LetsNothingCome,
+}
+
+impl Constraint for Counting {
+    fn mask(&mut self) -> Result<Mask, String> {
+        let mut words = vec![0; tiny::VOCABULARY_LEN / 32];
+        match (self.next == self.end, self.wrong) {
+            (true, Some(Wrong::Fails)) => return Err("it went wrong".to_owned()),
+            (true, Some(Wrong::Panics)) => panic!("as the test wants it"),
+            (true, Some(Wrong::LetsNothingCome)) => {}
+            _ => words[self.next as usize / 32] |= 1 << (self.next % 32),
+        }
+        Ok(Mask(words))
+    }
+
+    fn accept(&mut self, token: u32) -> Result<(), String> {
+        if token != self.next {
+            return Err(format!("{token} came, not {}", self.next));
+        }
+        self.next += 1;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_constrained_answer_is_as_its_constraint_says_and_others_are_as_ever() {
+    let engine = engine(64);
+    let free = drain(engine.submit(request(&[5; 40], 30)).unwrap());
+    let beside = engine.submit(request(&[5; 40], 30)).unwrap();
+    let streams: Vec<_> = (0..3u32)
+        .map(|n| {
+            let request = Request { stop_tokens: vec![n + 20], ..request(&[n, 1, 2], 50) };
+            let counting = Counting { next: n, end: n + 20, wrong: None };
+            engine.submit_constrained(request, Some(Box::new(counting))).unwrap()
+        })
+        .collect();
+    for (n, stream) in (0..3u32).zip(streams) {
+        let (tokens, end) = drain(stream);
+        let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+        assert_eq!(ids, (n..n + 20).collect::<Vec<u32>>());
+        assert_eq!(end, EndReason::Stop(n + 20));
+    }
+    assert_eq!(drain(beside), free);
+    assert_eq!(engine.stats().mask_s.count(), 3 * 21);
+}
+
+/// A mask that does not come delays nobody but its own request.
+#[test]
+fn a_slow_constraint_holds_up_nobody() {
+    const FOREVER: Duration = Duration::from_secs(20);
+    struct Slow(Counting, std::sync::mpsc::Receiver<()>);
+    impl Constraint for Slow {
+        fn mask(&mut self) -> Result<Mask, String> {
+            // Either it is let go, or the test has failed already.
+            let _ = self.1.recv_timeout(FOREVER);
+            self.0.mask()
+        }
+        fn accept(&mut self, token: u32) -> Result<(), String> {
+            self.0.accept(token)
+        }
+    }
+    let engine = engine(64);
+    let free = drain(engine.submit(request(&[5; 40], 100)).unwrap());
+    let (gate, waits) = std::sync::mpsc::channel();
+    let slow = Slow(Counting { next: 7, end: 300, wrong: None }, waits);
+    let slow = engine.submit_constrained(request(&[1], 10), Some(Box::new(slow))).unwrap();
+    let began = Instant::now();
+    assert_eq!(drain(engine.submit(request(&[5; 40], 100)).unwrap()), free);
+    assert!(began.elapsed() < FOREVER, "it waited for the mask");
+    drop(gate);
+    // Where that took long, so did the mask, and its request ends for it.
+    let (tokens, end) = drain(slow);
+    assert!(tokens.len() == 10 || matches!(end, EndReason::Failed(_)), "{end:?}");
+}
+
+/// Whatever goes wrong in a constraint ends its own request with an error, never without a mask.
+#[test]
+fn a_constraint_that_goes_wrong_ends_its_request_alone() {
+    let engine = engine(64);
+    let free = drain(engine.submit(request(&[5; 40], 30)).unwrap());
+    for wrong in [Wrong::Fails, Wrong::Panics, Wrong::LetsNothingCome] {
+        let beside = engine.submit(request(&[5; 40], 30)).unwrap();
+        let counting = Counting { next: 7, end: 12, wrong: Some(wrong) };
+        let stream = engine.submit_constrained(request(&[1], 50), Some(Box::new(counting)));
+        let (tokens, end) = drain(stream.unwrap());
+        assert_eq!(tokens.iter().map(|token| token.id).collect::<Vec<_>>(), [7, 8, 9, 10, 11]);
+        assert!(matches!(end, EndReason::Failed(_)), "{end:?}");
+        assert_eq!(drain(beside), free);
+    }
 }

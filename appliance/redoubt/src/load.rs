@@ -115,6 +115,7 @@ pub fn load(
         created_unix_seconds: clock.unix_seconds(),
         engine,
         tokenizer,
+        grammars: Default::default(),
         template,
         fingerprint: format!(
             "redoubt-{}/reference/cpu/{}",

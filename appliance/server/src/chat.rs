@@ -78,6 +78,7 @@ fn prepare(state: &State, received: &Received) -> Result<(Job, Parameters), ApiE
         prompt: Arc::from(tokens),
         tokens_max: chat.tokens_max.unwrap_or(u32::MAX),
         logprobs: chat.logprobs.map(|top| Logprobs { top, of: Distribution::Model }),
+        grammar: None,
         echo: None,
         format,
         served,

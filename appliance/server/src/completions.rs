@@ -16,6 +16,7 @@ use crate::body::{self, Received};
 use crate::completions_request::{CompletionRequest, Prompt};
 use crate::error::ApiError;
 use crate::generate::{self, Echo, Format, Job, Named, Output, Scored};
+use crate::grammar;
 use crate::id;
 use crate::observe::{Meter, Observation, Origin, Trace};
 use crate::parameters::Parameters;
@@ -83,7 +84,10 @@ struct Prepared {
 fn prepare(state: &State, received: &Received) -> Result<Prepared, ApiError> {
     let completion = CompletionRequest::parse(received.json()?)?;
     let served = state.registry.get(&completion.parameters.model)?;
-    let CompletionRequest { parameters, prompts, tokens_max, echo, kept, logprobs } = completion;
+    let CompletionRequest { parameters, prompts, tokens_max, echo, kept, logprobs, .. } =
+        completion;
+    let grammar = completion.grammar.as_ref();
+    let grammar = grammar.map(|source| grammar::compile(&served, source)).transpose()?;
     // The best of several is known by its log-probabilities.
     let top = logprobs.or((parameters.choices > kept).then_some(0));
     let job = |prompt: Prompt| {
@@ -101,6 +105,7 @@ fn prepare(state: &State, received: &Received) -> Result<Prepared, ApiError> {
             served: Arc::clone(&served),
             tokens_max,
             logprobs: top.map(|top| Logprobs { top, of: Distribution::Model }),
+            grammar: grammar.clone(),
             echo,
             format: Format::Text,
         })

@@ -1,8 +1,10 @@
 //! A (legacy) completion request, parsed.
 
 use serde_json::{Value, json};
+use text::GrammarSource;
 
 use crate::error::ApiError;
+use crate::grammar;
 use crate::json::{Fields, missing, wrong_type};
 use crate::parameters::{CHOICES_MAX, Parameters, token_ids, tokens_max};
 
@@ -29,6 +31,8 @@ pub(crate) struct CompletionRequest {
     pub echo: bool,
     /// Of the choices that are generated, how many are answered: the likeliest.
     pub kept: u32,
+    /// What answers must be.
+    pub grammar: Option<GrammarSource>,
     /// Alternatives per token, where log-probabilities are wanted.
     pub logprobs: Option<u8>,
 }
@@ -43,11 +47,12 @@ impl CompletionRequest {
         let least = if echo { 0 } else { 1 };
         let tokens_max = tokens_max(&mut fields, "max_tokens", least)?.unwrap_or(TOKENS_DEFAULT);
         let logprobs = fields.integer("logprobs", 0..=LOGPROBS_MAX)?.map(|top| top as u8);
+        let grammar = grammar::take(&mut fields)?;
         let kept = parameters.choices;
         parameters.choices = best_of(&mut fields, &parameters, echo)?;
         fields.only("suffix", &[json!("")])?;
         fields.finish(&[])?;
-        Ok(CompletionRequest { parameters, prompts, tokens_max, echo, kept, logprobs })
+        Ok(CompletionRequest { parameters, prompts, tokens_max, echo, kept, grammar, logprobs })
     }
 }
 

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::{
-    Begun, Choice, EndReason, Event, Logprobs, Refused, Request, Tenant, Token, TokenStream,
+    Begun, Choice, Constraint, EndReason, Event, Logprobs, Refused, Request, Tenant, Token,
+    TokenStream,
 };
-use text::{AnswerParser, Decoder, Piece, StopStrings};
+use text::{AnswerParser, Decoder, Grammar, Piece, StopStrings};
 use tokio::sync::mpsc;
 
 use crate::error::ApiError;
+use crate::grammar::Following;
 use crate::observe::Meter;
 use crate::parameters::Parameters;
 use crate::served::Served;
@@ -26,6 +28,8 @@ pub(crate) struct Job {
     pub prompt: Arc<[u32]>,
     pub tokens_max: u32,
     pub logprobs: Option<Logprobs>,
+    /// What the answer must be.
+    pub grammar: Option<Grammar>,
     /// The prompt is part of the answer.
     pub echo: Option<Echo>,
     pub format: Format,
@@ -132,7 +136,10 @@ pub(crate) fn start(
                 lane: parameters.lane,
                 deadline: Some(terms.deadline),
             };
-            let stream = job.served.engine.submit(request).map_err(refused)?;
+            let following = job.grammar.as_ref().map(|grammar| Following(grammar.follow()));
+            let constraint = following.map(|following| Box::new(following) as Box<dyn Constraint>);
+            let engine = &job.served.engine;
+            let stream = engine.submit_constrained(request, constraint).map_err(refused)?;
             submitted.push((Arc::clone(&job), Choice(choice), stream));
         }
     }

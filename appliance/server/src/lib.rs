@@ -31,6 +31,7 @@ mod chat_request;
 mod completions;
 mod completions_request;
 mod generate;
+mod grammar;
 mod sse;
 mod usage;
 mod whole;

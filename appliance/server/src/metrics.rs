@@ -166,11 +166,12 @@ fn engines(out: &mut String, state: &State) {
 /// Name, help, and one histogram of an engine.
 type EngineHistogram = (&'static str, &'static str, fn(&engine::Stats) -> engine::Histogram);
 
-const ENGINE_HISTOGRAMS: [EngineHistogram; 4] = [
+const ENGINE_HISTOGRAMS: [EngineHistogram; 5] = [
     ("queue_seconds", "Time in the queue.", |s| s.waited_s),
     ("step_sequences", "Sequences in a step.", |s| s.step_sequences),
     ("step_rows", "Tokens computed in a step.", |s| s.step_rows),
     ("step_kv_share", "Share of the KV blocks in use at a step.", |s| s.step_blocks_share),
+    ("mask_seconds", "Time to find the tokens that a grammar lets come.", |s| s.mask_s),
 ];
 
 fn engine_histograms(out: &mut String, stats: &[(String, engine::Stats)]) {

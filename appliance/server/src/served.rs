@@ -1,8 +1,8 @@
 //! The models being served: text side and engine handle of each.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
-use text::{ChatTemplate, Tokenizer};
+use text::{ChatTemplate, GrammarError, Grammars, Tokenizer};
 
 use crate::error::ApiError;
 
@@ -16,6 +16,8 @@ pub struct Served {
     pub engine: engine::Handle,
     /// Text to tokens and back.
     pub tokenizer: Tokenizer,
+    /// Compiles grammars over its vocabulary; made when first asked for.
+    pub grammars: OnceLock<Result<Grammars, GrammarError>>,
     /// How conversations become prompts; none for a model without one.
     pub template: Option<ChatTemplate>,
     /// `system_fingerprint`: engine version, executor, device class and file digest.
@@ -27,6 +29,15 @@ pub struct Served {
 }
 
 impl Served {
+    /// What compiles grammars over the model's vocabulary.
+    pub(crate) fn grammars(&self) -> Result<&Grammars, ApiError> {
+        let grammars = self.grammars.get_or_init(|| Grammars::new(&self.tokenizer));
+        grammars.as_ref().map_err(|error| {
+            let message = format!("This model's vocabulary takes no grammars: {error}.");
+            ApiError::unsupported("structured_outputs", message)
+        })
+    }
+
     /// Refuses a prompt, given as `param`, that has more bytes than any tokens that fit the
     /// context: tokenizing it would take seconds to say no more than that.
     pub(crate) fn check_bytes(&self, param: &str, bytes: usize) -> Result<(), ApiError> {

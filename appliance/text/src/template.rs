@@ -2,7 +2,6 @@
 //! a bound on work and size. A template comes with a model file: it is not trusted to end.
 
 use std::collections::{BTreeMap, HashSet};
-use std::thread;
 
 use minijinja::machinery::Token;
 use minijinja::value::{Kwargs, Value as Variable};
@@ -20,6 +19,7 @@ use crate::python;
 use crate::python_json;
 use crate::request::Request;
 use crate::specials::Specials;
+use crate::stack;
 
 /// Longest template source, in bytes; published ones stay below 40,000.
 const SOURCE_BYTES_MAX: usize = 256 << 10;
@@ -34,11 +34,9 @@ const FUEL_BASE: u64 = 150_000;
 /// 64 bytes of text.
 const FUEL_PER_STRING: u64 = 64;
 const BYTES_PER_FUEL: u64 = 4;
-/// Most fuel, however long the request is: it bounds memory, and how deep values can nest.
+/// Most fuel, however long the request is: it bounds memory, and how deep values can nest; the
+/// deepest that it can build is dropped within half of [`stack`]'s.
 const FUEL_MAX: u64 = 2_000_000;
-/// Stack of a rendering: the deepest value that `FUEL_MAX` can build is dropped within it, twice
-/// over. Pages that are not used cost nothing.
-const STACK_BYTES: usize = 64 << 20;
 /// Longest format of `strftime_now`, in bytes.
 const TIME_FORMAT_BYTES_MAX: usize = 256;
 const NAME: &str = "chat";
@@ -241,20 +239,11 @@ fn add_template(
     on_own_stack(|| compile().map_err(syntax))
 }
 
-/// Runs on a thread with the stack that templates may need.
 fn on_own_stack<T: Send>(
     run: impl FnOnce() -> Result<T, TextError> + Send,
 ) -> Result<T, TextError> {
-    let failed = |what: &str| TextError::Template(what.to_owned());
-    thread::scope(|scope| {
-        thread::Builder::new()
-            .name("chat template".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, run)
-            .map_err(|_| failed("no thread to run it on"))?
-            .join()
-            .unwrap_or_else(|_| Err(failed("the engine gave up")))
-    })
+    let failed = |reason: stack::Lost| TextError::Template(reason.to_string());
+    stack::run("chat template", run).unwrap_or_else(|reason| Err(failed(reason)))
 }
 
 fn check_tags(source: &str) -> Result<(), Error> {

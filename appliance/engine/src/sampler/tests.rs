@@ -20,8 +20,13 @@ fn sequence(sampling: Sampling, logprobs: Option<Logprobs>) -> Sequence {
         lane: Lane::Normal,
         deadline: None,
     };
-    let submitted =
-        Submitted { request, keys: Vec::new(), at: Instant::now(), events: mpsc::channel(8).0 };
+    let submitted = Submitted {
+        request,
+        constraint: None,
+        keys: Vec::new(),
+        at: Instant::now(),
+        events: mpsc::channel(8).0,
+    };
     Sequence::new(submitted, 0, 32)
 }
 
@@ -128,7 +133,7 @@ fn log_probabilities_are_those_of_the_model() {
         Sampling { temperature: 0.0, logit_bias: vec![(0, 50.0)], ..Sampling::default() };
     let sequence = sequence(sampling, Some(Logprobs { top: 2, of: Distribution::Model }));
     let logits: Vec<f32> = [0.1f32, 0.7, 0.2].iter().map(|p| p.ln() + 5.0).collect();
-    let token = draw(&logits, &sequence).unwrap();
+    let token = draw(&logits, &sequence, None).unwrap();
     assert_eq!(token.id, 0, "the bias decides");
     assert!((token.logprob.unwrap() - 0.1f32.ln()).abs() < 1e-5, "but does not show");
     let ids: Vec<u32> = token.top.iter().map(|(id, _)| *id).collect();
@@ -146,12 +151,26 @@ fn log_probabilities_of_what_is_drawn_from_add_up_to_one() {
     };
     let sequence = sequence(sampling, Some(Logprobs { top: 4, of: Distribution::Drawn }));
     let logits: Vec<f32> = [0.4f32, 0.3, 0.2, 0.1].iter().map(|p| p.ln()).collect();
-    let token = draw(&logits, &sequence).unwrap();
+    let token = draw(&logits, &sequence, None).unwrap();
     let top: Vec<(u32, f32)> = token.top.iter().map(|(id, lp)| (*id, lp.exp())).collect();
     // Twice as cold, the weights are squared: nine to four.
     assert_eq!(top.len(), 2);
     assert!(top[0].0 == 1 && (top[0].1 - 9.0 / 13.0).abs() < 1e-6, "{top:?}");
     assert!(top[1].0 == 2 && (top[1].1 - 4.0 / 13.0).abs() < 1e-6, "{top:?}");
+}
+
+/// The bias cannot bring back what the mask forbids; tokens beyond the mask's words are forbidden.
+#[test]
+fn only_what_the_mask_lets_come_is_drawn() {
+    let sampling = Sampling { logit_bias: vec![(1, 100.0)], ..Sampling::default() };
+    let of_model = Some(Logprobs { top: 0, of: Distribution::Model });
+    let sequence = sequence(sampling, of_model);
+    let logits = vec![0.0; 70];
+    let token = draw(&logits, &sequence, Some(&Mask(vec![1 << 5, 0]))).unwrap();
+    assert_eq!(token.id, 5);
+    assert!((token.logprob.unwrap() + 70f32.ln()).abs() < 1e-6, "of the model's distribution");
+    let nothing = draw(&logits, &sequence, Some(&Mask(vec![0])));
+    assert_eq!(nothing, Err(SampleError::NoFiniteLogit));
 }
 
 #[test]

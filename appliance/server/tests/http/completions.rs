@@ -67,12 +67,10 @@ fn prompts_that_cannot_be_are_refused_by_name() {
         let answer = complete(&site, prompt.clone(), json!({}));
         assert_eq!((answer.status, answer.error().1.as_deref()), (400, Some("prompt")), "{prompt}");
     }
-    for (field, value) in [("suffix", json!("x"))] {
-        let answer = complete(&site, json!("a"), json!({ field: value }));
-        assert_eq!(answer.status, 400);
-        let expected = (Some("unsupported_parameter".to_owned()), Some(field.to_owned()));
-        assert_eq!(answer.error(), expected);
-    }
+    let answer = complete(&site, json!("a"), json!({"suffix": "x"}));
+    assert_eq!(answer.status, 400);
+    let expected = (Some("unsupported_parameter".to_owned()), Some("suffix".to_owned()));
+    assert_eq!(answer.error(), expected);
 }
 
 #[test]
@@ -151,4 +149,52 @@ fn the_best_of_several_are_the_likeliest() {
     assert_eq!(best["usage"], all["usage"], "all that was generated is counted");
     let unscored = ask(json!({"n": 1, "best_of": 3, "logprobs": null}));
     assert_eq!(unscored["choices"][0]["logprobs"], Value::Null);
+}
+
+#[test]
+fn an_answer_follows_its_grammar() {
+    let site = Site::new();
+    let ask = |outputs: Value| {
+        // Nothing forbids the end here: where it may come is for the grammar.
+        let more = json!({"max_tokens": 60, "temperature": 1, "seed": 4, "logit_bias": null,
+                          "structured_outputs": outputs});
+        complete(&site, json!("Answer: "), more)
+    };
+    let schema = json!({"type": "object", "additionalProperties": false, "required": ["ok", "n"],
+                        "properties": {"ok": {"type": "boolean"},
+                                       "n": {"type": "integer", "minimum": 1, "maximum": 99}}});
+    for _ in 0..2 {
+        let answer = ask(json!({"json": schema})).json();
+        let choice = &answer["choices"][0];
+        let value: Value = serde_json::from_str(choice["text"].as_str().unwrap()).unwrap();
+        assert!(value["ok"].is_boolean() && value["n"].as_u64().unwrap() < 100, "{value}");
+        assert_eq!(choice["finish_reason"], "stop");
+    }
+    let answer = ask(json!({"regex": "[xy]{12}z"})).json();
+    let text = answer["choices"][0]["text"].as_str().unwrap();
+    assert!(text.len() == 13 && text.ends_with('z'), "{text}");
+    let answer = ask(json!({"grammar": "start: \"on\" | \"off\""})).json();
+    assert!(matches!(answer["choices"][0]["text"].as_str().unwrap(), "on" | "off"));
+    let text = site.get("/metrics").body;
+    assert!(text.contains("redoubt_engine_mask_seconds_count{model=\"small\"}"), "{text}");
+}
+
+#[test]
+fn grammars_that_cannot_be_are_refused_by_name() {
+    let site = Site::new();
+    for outputs in [
+        json!({}),
+        json!({"regex": "("}),
+        json!({"json": 5}),
+        json!({"json": "{"}),
+        json!({"grammar": "start: nothing"}),
+        json!({"regex": "a", "json_object": true}),
+        json!({"made_up": "a"}),
+        json!("a"),
+    ] {
+        let answer = complete(&site, json!("a"), json!({"structured_outputs": outputs}));
+        let param = answer.error().1.unwrap_or_default();
+        assert_eq!(answer.status, 400, "{outputs}");
+        assert!(param.starts_with("structured_outputs"), "{outputs} blames '{param}'");
+    }
 }

@@ -231,6 +231,7 @@ fn served(plan: &Plan, folder: &TempDir) -> Served {
         created_unix_seconds: NOW,
         engine: engine::start(Box::new(executor), config).unwrap(),
         tokenizer: Tokenizer::new(&vocabulary).unwrap(),
+        grammars: Default::default(),
         template: plan.template.map(|source| ChatTemplate::new(source, &vocabulary).unwrap()),
         fingerprint: "print".to_owned(),
         provenance: "made here".to_owned(),
