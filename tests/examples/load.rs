@@ -1,6 +1,7 @@
 //! Load on the real server: cold start, then requests and tokens per second, times to the first
-//! token and peak memory at several numbers of streams. `scripts/bench` builds and runs it:
-//! `load [MODEL.gguf [STREAMS ...]]`, SmolLM2 with 1, 8 and 32 streams by default.
+//! token, the engine's own share of its time and peak memory at several numbers of streams; then a
+//! long prompt whose prefix is cached, and answers that follow a grammar. `scripts/bench` builds
+//! and runs it: `load [MODEL.gguf [STREAMS ...]]`, SmolLM2 with 1, 8 and 32 streams by default.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -30,6 +31,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for streams in streams {
         measure(&client, &name, streams);
     }
+    measure_prefix(&client, &name);
+    measure_masks(&client, &name);
     let peak = peak_bytes(served.pid())?;
     let file = std::fs::metadata(&model)?.len();
     println!(
@@ -49,6 +52,7 @@ struct Seen {
 }
 
 fn measure(client: &Client, model: &Value, streams: usize) {
+    let before = EngineTime::of(client);
     let began = Instant::now();
     let workers: Vec<_> = (0..streams)
         .map(|stream| {
@@ -72,6 +76,90 @@ fn measure(client: &Client, model: &Value, streams: usize) {
         sum(|seen| seen.prompt_tokens),
         firsts[firsts.len() / 2],
         firsts[firsts.len() - 1],
+    );
+    let EngineTime { execute_s, busy_s } = EngineTime::of(client);
+    let (execute_s, busy_s) = (execute_s - before.execute_s, busy_s - before.busy_s);
+    println!(
+        "    engine thread busy {busy_s:.2} s, {:.2} % of it outside the executor",
+        100.0 * (1.0 - execute_s / busy_s)
+    );
+}
+
+/// What the engine's thread spent so far.
+struct EngineTime {
+    execute_s: f64,
+    busy_s: f64,
+}
+
+impl EngineTime {
+    fn of(client: &Client) -> EngineTime {
+        let metrics = client.get("/metrics").body;
+        EngineTime {
+            execute_s: metric(&metrics, "redoubt_engine_execute_seconds_total{"),
+            busy_s: metric(&metrics, "redoubt_engine_busy_seconds_total{"),
+        }
+    }
+}
+
+/// The number of the first line that begins so.
+fn metric(metrics: &str, line: &str) -> f64 {
+    let found = metrics.lines().find(|found| found.starts_with(line));
+    let number = found.and_then(|found| found.rsplit(' ').next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("/metrics has no {line}"))
+}
+
+const LONG_PROMPT_LEN: usize = 4096;
+
+/// Time to the first token of a long prompt, the first time and when its prefix is cached.
+fn measure_prefix(client: &Client, model: &Value) {
+    let mut ratios = Vec::new();
+    for round in 0..3 {
+        let prompt: Vec<usize> =
+            (0..LONG_PROMPT_LEN).map(|i| 300 + (i * 7 + round) % 900).collect();
+        let request = json!({"model": model, "prompt": prompt, "max_tokens": 1});
+        let seconds = |_| {
+            let began = Instant::now();
+            let answer = client.post("/v1/completions", &request.to_string());
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            let cached = &answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"];
+            (began.elapsed().as_secs_f64(), cached.as_u64().expect("usage says it"))
+        };
+        let [(cold, _), (warm, cached)] = [0, 1].map(seconds);
+        println!(
+            "{LONG_PROMPT_LEN} prompt tokens: first token after {cold:.3} s, with {cached} cached \
+             {warm:.3} s"
+        );
+        ratios.push(warm / cold);
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("    cached over uncached, median of three: {:.2} %", 100.0 * ratios[1]);
+}
+
+/// Masks of a JSON schema: how many took at most 50 microseconds.
+fn measure_masks(client: &Client, model: &Value) {
+    let schema = json!({"type": "object", "additionalProperties": false,
+                        "required": ["name", "age", "tags"], "properties": {
+                            "name": {"type": "string", "maxLength": 30}, "age": {"type": "integer"},
+                            "tags": {"type": "array", "items": {"type": "string"}}}});
+    for seed in 0..8 {
+        let request = json!({"model": model, "prompt": "A person as JSON: ", "max_tokens": ANSWER_LEN,
+                             "seed": seed, "structured_outputs": {"json": schema}});
+        let answer = client.post("/v1/completions", &request.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    let metrics = client.get("/metrics").body;
+    let name = "redoubt_engine_mask_seconds";
+    let model = model.as_str().expect("a name");
+    let up_to = |bound: &str| {
+        metric(&metrics, &format!("{name}_bucket{{model=\"{model}\",le=\"{bound}\"}}"))
+    };
+    let all = up_to("+Inf");
+    println!(
+        "{all} masks: {:.0} % within 20 µs, {:.0} % within 50 µs, {:.0} % within 200 µs, mean {:.0} µs",
+        100.0 * up_to("0.00002") / all,
+        100.0 * up_to("0.00005") / all,
+        100.0 * up_to("0.0002") / all,
+        1e6 * metric(&metrics, &format!("{name}_sum{{")) / all
     );
 }
 

@@ -4,6 +4,7 @@
 //! logits that it is for. A constraint that fails, or panics, ends its own request with an error;
 //! nothing is ever drawn without the mask.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -16,6 +17,10 @@ use std::time::{Duration, Instant};
 pub struct Mask(pub Vec<u32>);
 
 impl Mask {
+    fn allows(&self, token: u32) -> bool {
+        self.0.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
+    }
+
     /// Takes all hope from the tokens that may not come.
     pub(crate) fn apply(&self, logits: &mut [f32]) {
         for (index, chunk) in logits.chunks_mut(32).enumerate() {
@@ -44,19 +49,57 @@ pub trait Constraint: Send {
     /// # Errors
     /// When it may not come.
     fn accept(&mut self, token: u32) -> Result<(), String>;
+
+    /// Takes the last `count` accepted tokens back.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn roll_back(&mut self, count: usize) -> Result<(), String>;
 }
 
-/// A constraint on its way to a worker, with the token that came last.
+/// What a worker is to do with a constraint.
 struct Job {
     constraint: Box<dyn Constraint>,
+    /// Drafted tokens that did not come.
+    roll_back: usize,
+    /// The token that came last.
     accepted: Option<u32>,
+    /// Tokens that may come after it.
+    draft: Vec<u32>,
     reply: SyncSender<Done>,
+}
+
+impl Job {
+    /// The mask after the last token, and after each token of the draft that may come.
+    fn masks(&mut self) -> Result<VecDeque<Mask>, String> {
+        if self.roll_back > 0 {
+            self.constraint.roll_back(self.roll_back)?;
+        }
+        self.accepted.map_or(Ok(()), |token| self.constraint.accept(token))?;
+        let mut masks = VecDeque::from([self.next()?]);
+        for token in std::mem::take(&mut self.draft) {
+            if !masks[masks.len() - 1].allows(token) {
+                break;
+            }
+            self.constraint.accept(token)?;
+            masks.push_back(self.next()?);
+        }
+        Ok(masks)
+    }
+
+    fn next(&mut self) -> Result<Mask, String> {
+        let mask = self.constraint.mask()?;
+        match mask.0.iter().any(|word| *word != 0) {
+            true => Ok(mask),
+            false => Err("the constraint lets no token come".to_owned()),
+        }
+    }
 }
 
 /// What comes back.
 struct Done {
     constraint: Box<dyn Constraint>,
-    mask: Result<Mask, String>,
+    masks: Result<VecDeque<Mask>, String>,
     took: Duration,
 }
 
@@ -92,19 +135,13 @@ impl Workers {
 fn work(inbox: &Mutex<Receiver<Job>>) {
     loop {
         let job = inbox.lock().expect("no holder of this lock panics").recv();
-        let Ok(Job { mut constraint, accepted, reply }) = job else { return };
+        let Ok(mut job) = job else { return };
         let began = Instant::now();
-        let mask = catch_unwind(AssertUnwindSafe(|| {
-            accepted.map_or(Ok(()), |token| constraint.accept(token))?;
-            constraint.mask()
-        }));
-        let mask = mask.unwrap_or_else(|_| Err("the constraint panicked".to_owned()));
-        let mask = mask.and_then(|mask| match mask.0.iter().any(|word| *word != 0) {
-            true => Ok(mask),
-            false => Err("the constraint lets no token come".to_owned()),
-        });
+        let masks = catch_unwind(AssertUnwindSafe(|| job.masks()));
+        let masks = masks.unwrap_or_else(|_| Err("the constraint panicked".to_owned()));
+        let Job { constraint, reply, .. } = job;
         // A sequence that has ended meanwhile takes no answer.
-        let _ = reply.send(Done { constraint, mask, took: began.elapsed() });
+        let _ = reply.send(Done { constraint, masks, took: began.elapsed() });
     }
 }
 
@@ -112,25 +149,44 @@ fn work(inbox: &Mutex<Receiver<Job>>) {
 pub(crate) struct Guide {
     at_rest: Option<Box<dyn Constraint>>,
     pending: Option<Receiver<Done>>,
+    /// Of the tokens to come, in their order.
+    masks: VecDeque<Mask>,
+    /// Drafted tokens that the constraint has taken and that have not come.
+    ahead: usize,
 }
 
 impl Guide {
     pub fn new(constraint: Box<dyn Constraint>) -> Guide {
-        Guide { at_rest: Some(constraint), pending: None }
+        Guide { at_rest: Some(constraint), pending: None, masks: VecDeque::new(), ahead: 0 }
     }
 
-    /// Has the next mask computed, after the token that came last.
-    pub fn begin(&mut self, workers: &Workers, accepted: Option<u32>) {
+    /// Has the next masks computed: after the token that came last, and after those of a draft.
+    pub fn begin(&mut self, workers: &Workers, accepted: Option<u32>, draft: &[u32]) {
         let Some(constraint) = self.at_rest.take() else { return };
+        self.masks.clear();
         let (reply, pending) = sync_channel(1);
-        if workers.jobs.send(Job { constraint, accepted, reply }).is_ok() {
+        let roll_back = std::mem::take(&mut self.ahead);
+        let job = Job { constraint, roll_back, accepted, draft: draft.to_vec(), reply };
+        if workers.jobs.send(job).is_ok() {
             self.pending = Some(pending);
         }
     }
 
-    /// The mask that was begun and how long it took to compute, or why there is none; nothing
-    /// where it is not there within the time.
-    pub fn take(&mut self, patience: Duration) -> Option<Result<(Mask, Duration), String>> {
+    /// A token came that is the draft's next.
+    pub fn came_as_drafted(&mut self) {
+        self.ahead -= 1;
+    }
+
+    /// The next token's mask, or why there is none; nothing where it is not there within the time.
+    /// `took` is told how long the masks took that are new.
+    pub fn take(
+        &mut self,
+        patience: Duration,
+        took: impl FnOnce(Duration, usize),
+    ) -> Option<Result<Mask, String>> {
+        if let Some(mask) = self.masks.pop_front() {
+            return Some(Ok(mask));
+        }
         let lost = || Some(Err("the constraint was lost".to_owned()));
         let Some(pending) = &self.pending else { return lost() };
         let done = match pending.recv_timeout(patience) {
@@ -140,9 +196,15 @@ impl Guide {
         };
         self.pending = None;
         self.at_rest = Some(done.constraint);
+        self.masks = match done.masks {
+            Ok(masks) => masks,
+            Err(error) => return Some(Err(error)),
+        };
         if done.took > TIME_MAX {
             return Some(Err("the constraint takes too long".to_owned()));
         }
-        Some(done.mask.map(|mask| (mask, done.took)))
+        took(done.took, self.masks.len());
+        self.ahead = self.masks.len() - 1;
+        self.masks.pop_front().map(Ok)
     }
 }

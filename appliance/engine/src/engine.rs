@@ -16,7 +16,7 @@ use compute::batch::{BLOCK_LEN, Batch, Logits, Row};
 use compute::executor::Executor;
 
 use crate::blocks::BlockPool;
-use crate::constraint::Workers;
+use crate::constraint::{Guide, Workers};
 use crate::handle::{Command, Handle, Limits, Shared, Submitted};
 use crate::request::{EndReason, Token};
 use crate::sampler::{self, SampleError};
@@ -35,8 +35,14 @@ pub struct Config {
     pub queue_len_max: usize,
     /// Prompt tokens per step.
     pub chunk_len_max: usize,
+    /// Tokens that are drafted from what came before and computed together; 0 switches it off.
+    pub draft_len_max: usize,
+    /// Sequences that run while drafts are made; where more run, their rows fill the step.
+    pub draft_running_max: usize,
 }
 
+/// Longest draft: a reader's stream has room for what comes of it.
+const DRAFT_LEN_MAX: usize = 32;
 /// How long everybody waits for a mask that is not there when its logits are; after that its
 /// sequence waits alone.
 const MASK_PATIENCE: Duration = Duration::from_micros(500);
@@ -70,6 +76,8 @@ pub fn start(executor: Box<dyn Executor>, config: Config) -> std::io::Result<Han
         blocks: BlockPool::new(executor.blocks()),
         executor,
         chunk_len_max: config.chunk_len_max.max(1),
+        draft_len_max: config.draft_len_max.min(DRAFT_LEN_MAX),
+        draft_running_max: config.draft_running_max,
         inbox,
         workers,
         shared: Arc::clone(&shared),
@@ -92,6 +100,8 @@ pub fn start(executor: Box<dyn Executor>, config: Config) -> std::io::Result<Han
 struct Engine {
     executor: Box<dyn Executor>,
     chunk_len_max: usize,
+    draft_len_max: usize,
+    draft_running_max: usize,
     inbox: Receiver<Command>,
     workers: Workers,
     shared: Arc<Shared>,
@@ -159,7 +169,7 @@ impl Engine {
 
     fn arrive(&mut self, submitted: Submitted) {
         let context_len = self.shared.limits.context_len;
-        let sequence = Sequence::new(submitted, self.arrivals, context_len);
+        let sequence = Sequence::new(submitted, self.arrivals, context_len, self.draft_len_max);
         let at = self.waiting.partition_point(|other| other.place < sequence.place);
         self.waiting.insert(at, sequence);
         self.arrivals += 1;
@@ -225,7 +235,7 @@ impl Engine {
         let Some((index, blocks)) = next else { return false };
         let mut sequence = self.waiting.remove(index).expect("the index is within");
         if let Some(begun) = sequence.begin(&mut self.blocks) {
-            sequence.guide.iter_mut().for_each(|guide| guide.begin(&self.workers, None));
+            sequence.guide.iter_mut().for_each(|guide| guide.begin(&self.workers, None, &[]));
             self.shared.queued.fetch_sub(1, Ordering::AcqRel);
             self.stats.accepted += 1;
             self.stats.waited_s.record(begun.waited.as_secs_f64());
@@ -321,21 +331,25 @@ impl Engine {
         let mut outputs = work.outputs.iter().zip(0..).peekable();
         for (index, share) in shares.iter().enumerate().filter(|(_, share)| share.rows > 0) {
             let sequence = &mut self.running[index];
-            let (mut scored, mut last, mut end) = (Vec::new(), None, None);
+            let (mut scored, mut drawing, mut end) = (Vec::new(), Vec::new(), None);
             while let Some((output, row)) = outputs.next_if(|(output, _)| output.sequence == index)
             {
                 match output.scores.map(|token| {
                     guarded(|| sampler::score(logits.row(row), token, &sequence.request))
                 }) {
-                    None => last = Some(logits.row(row)),
+                    None => drawing.extend_from_slice(logits.row(row)),
                     Some(Ok(token)) => scored.push(token),
                     Some(Err(error)) => end = Some(EndReason::Failed(error)),
                 }
             }
-            let full = sequence.advance(share.rows, &mut self.blocks);
+            let known = sequence.candidate().pending.min(share.rows);
+            let full = sequence.advance(known, &mut self.blocks);
             if end.is_none() {
                 sequence.push_prompt(scored);
-                end = last.and_then(|logits| self.draw(index, logits, MASK_PATIENCE)).or(full);
+                end = full;
+            }
+            if end.is_none() && !drawing.is_empty() {
+                end = self.draw(index, drawing, MASK_PATIENCE);
             }
             ended.extend(end.map(|reason| (index, reason)));
         }
@@ -347,32 +361,53 @@ impl Engine {
         let mut ended = Vec::new();
         for index in 0..self.running.len() {
             if let Some(logits) = self.running[index].parked.take() {
-                let end = self.draw(index, &logits, Duration::ZERO);
+                let end = self.draw(index, logits, Duration::ZERO);
                 ended.extend(end.map(|reason| (index, reason)));
             }
         }
         self.end_all(ended);
     }
 
-    /// Draws and publishes a sequence's next token, or keeps the logits until its mask is there;
-    /// says whether the sequence ends.
-    fn draw(&mut self, index: usize, logits: &[f32], patience: Duration) -> Option<EndReason> {
+    /// Draws and publishes a sequence's next token, and further ones as long as they come as they
+    /// were drafted; or keeps the logits until the mask is there. Says whether the sequence ends.
+    /// `logits`: a row for the next token and one for each token of the draft.
+    fn draw(&mut self, index: usize, logits: Vec<f32>, patience: Duration) -> Option<EndReason> {
+        let vocabulary_len = self.shared.limits.vocabulary_len;
+        let drafted = logits.len() / vocabulary_len - 1;
+        let off = self.running.len() > self.draft_running_max;
         let sequence = &mut self.running[index];
-        let token = match draw(logits, sequence, patience, &mut self.stats) {
-            Drawn::Token(token) => token,
-            Drawn::Failed(error) => return Some(EndReason::Failed(error)),
-            Drawn::NotYet => {
-                sequence.parked = Some(logits.to_vec());
-                return None;
+        let mut kept = 0;
+        let last = loop {
+            let row = &logits[kept * vocabulary_len..(kept + 1) * vocabulary_len];
+            let token = match draw(row, sequence, patience, &mut self.stats) {
+                Drawn::Token(token) => token,
+                Drawn::Failed(error) => return Some(EndReason::Failed(error)),
+                // Only ever before the first one: the masks of a draft come together.
+                Drawn::NotYet => {
+                    sequence.parked = Some(logits);
+                    return None;
+                }
+            };
+            self.stats.output_tokens += 1;
+            let id = token.id;
+            if let Some(end) = sequence.push(token) {
+                return Some(end);
             }
+            if kept == drafted || sequence.draft()[kept] != id {
+                break id;
+            }
+            kept += 1;
+            sequence.advance(1, &mut self.blocks);
+            sequence.guide.iter_mut().for_each(Guide::came_as_drafted);
         };
-        self.stats.output_tokens += 1;
-        let id = token.id;
-        let end = sequence.push(token);
-        if let (None, Some(guide)) = (&end, &mut sequence.guide) {
-            guide.begin(&self.workers, Some(id));
+        self.stats.drafted_tokens += drafted as u64;
+        self.stats.kept_tokens += kept as u64;
+        sequence.make_draft(drafted, kept, off);
+        let draft = sequence.draft().to_vec();
+        if let Some(guide) = &mut sequence.guide {
+            guide.begin(&self.workers, Some(last), &draft);
         }
-        end
+        None
     }
 
     fn end_all(&mut self, ended: Vec<(usize, EndReason)>) {
@@ -438,18 +473,20 @@ impl Work {
     fn new(running: &[Sequence], shares: &[Share]) -> Work {
         let mut work = Work { rows: Vec::new(), outputs: Vec::new() };
         for (index, (sequence, share)) in running.iter().zip(shares).enumerate() {
-            let (positions, tokens) = sequence.next_rows(share.rows);
-            for (position, &token) in positions.zip(tokens) {
+            for position in sequence.next_positions(share.rows) {
                 if sequence.wants(position) {
                     let scores = sequence.scores_at(position);
                     work.outputs.push(Output {
                         row: work.rows.len() as u32,
                         sequence: index,
-                        scores: scores.then(|| sequence.prompt_token(position + 1)),
+                        scores: scores.then(|| sequence.token(position + 1)),
                     });
                 }
-                let position = position as u32;
-                work.rows.push(Row { token, position, sequence: index as u32 });
+                work.rows.push(Row {
+                    token: sequence.token(position),
+                    position: position as u32,
+                    sequence: index as u32,
+                });
             }
         }
         work
@@ -466,14 +503,14 @@ enum Drawn {
 
 /// Draws a sequence's next token, where its constraint says in time which may come.
 fn draw(logits: &[f32], sequence: &mut Sequence, patience: Duration, stats: &mut Stats) -> Drawn {
-    let mask = match sequence.guide.as_mut().map(|guide| guide.take(patience)) {
+    let took = |took: Duration, masks: usize| {
+        stats.mask_s.record(took.as_secs_f64() / masks as f64);
+    };
+    let mask = match sequence.guide.as_mut().map(|guide| guide.take(patience, took)) {
         None => None,
         Some(None) => return Drawn::NotYet,
         Some(Some(Err(error))) => return Drawn::Failed(error),
-        Some(Some(Ok((mask, took)))) => {
-            stats.mask_s.record(took.as_secs_f64());
-            Some(mask)
-        }
+        Some(Some(Ok(mask))) => Some(mask),
     };
     match guarded(|| sampler::draw(logits, sequence, mask.as_ref())) {
         Ok(token) => Drawn::Token(token),

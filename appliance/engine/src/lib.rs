@@ -11,6 +11,7 @@ mod engine;
 mod scheduler;
 
 mod constraint;
+mod speculate;
 
 mod blocks;
 mod prefix;

@@ -51,6 +51,9 @@ impl Place {
 pub(crate) struct Candidate {
     /// Tokens that are known but not computed: 1 while decoding, more in a prompt.
     pub pending: usize,
+    /// Tokens that may follow a single pending one, to be computed with it where its blocks have
+    /// room.
+    pub draft: usize,
     /// Its reader keeps up.
     pub ready: bool,
     /// Positions in its blocks that nothing was computed for yet.
@@ -91,11 +94,11 @@ pub(crate) fn schedule(
     let mut chunk = chunk_len_max;
     let mut free = blocks_free;
     let share = |candidate: &Candidate| {
-        let Candidate { pending, ready, room } = *candidate;
-        let wanted = match pending {
-            _ if !ready => 0,
-            1 => 1,
-            _ => chunk.min(pending),
+        let Candidate { pending, draft, ready, room } = *candidate;
+        let (needed, wanted) = match pending {
+            _ if !ready => (0, 0),
+            1 => (1, 1 + draft.min(room.saturating_sub(1))),
+            _ => (chunk.min(pending), chunk.min(pending)),
         };
         let rows = wanted.min(room + free * BLOCK_LEN);
         let blocks = rows.saturating_sub(room).div_ceil(BLOCK_LEN);
@@ -103,7 +106,7 @@ pub(crate) fn schedule(
         if pending != 1 {
             chunk -= rows;
         }
-        Share { rows, blocks, starved: rows < wanted }
+        Share { rows, blocks, starved: rows < needed }
     };
     candidates.iter().map(share).collect()
 }

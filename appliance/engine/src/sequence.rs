@@ -16,6 +16,7 @@ use crate::handle::Submitted;
 use crate::prefix::{self, Key};
 use crate::request::{Begun, EndReason, Event, Request, Token};
 use crate::scheduler::{Candidate, Place, Waiting};
+use crate::speculate::Drafts;
 
 /// Room for the prompt's tokens of a step, a token drawn and the end after it.
 const EVENTS_PER_STEP: usize = 3;
@@ -46,12 +47,21 @@ pub(crate) struct Sequence {
     pub guide: Option<Guide>,
     /// Logits that a token is to be drawn from as soon as its constraint has said which may come.
     pub parked: Option<Vec<f32>>,
+    /// Tokens that may come next.
+    draft: Vec<u32>,
+    drafts: Drafts,
     events: mpsc::Sender<Event>,
 }
 
 impl Sequence {
     /// A request that waits; it owns no blocks yet.
-    pub fn new(submitted: Submitted, arrival: u64, context_len: usize) -> Sequence {
+    /// Drafts of at most `draft_len_max` tokens are made for it.
+    pub fn new(
+        submitted: Submitted,
+        arrival: u64,
+        context_len: usize,
+        draft_len_max: usize,
+    ) -> Sequence {
         let Submitted { request, constraint, keys, at, events } = submitted;
         let len_max = request.prompt.len().saturating_add(request.tokens_max as usize);
         Sequence {
@@ -68,6 +78,8 @@ impl Sequence {
             drawn: HashMap::new(),
             guide: constraint.map(Guide::new),
             parked: None,
+            draft: Vec::new(),
+            drafts: Drafts::new(draft_len_max),
             events,
             request,
         }
@@ -83,6 +95,7 @@ impl Sequence {
     pub fn candidate(&self) -> Candidate {
         Candidate {
             pending: self.tokens.len() - self.computed,
+            draft: self.draft.len(),
             ready: self.is_ready() && self.parked.is_none(),
             room: self.blocks.ids().len() * BLOCK_LEN - self.computed,
         }
@@ -128,6 +141,7 @@ impl Sequence {
         self.computed = 0;
         self.named = 0;
         self.parked = None;
+        self.draft.clear();
         std::mem::take(&mut self.blocks)
     }
 
@@ -140,16 +154,40 @@ impl Sequence {
         }
     }
 
-    /// The next `rows` tokens to compute: their positions and ids.
-    pub fn next_rows(&self, rows: usize) -> (Range<usize>, &[u32]) {
-        let range = self.computed..self.computed + rows;
-        (range.clone(), &self.tokens[range])
+    /// The next `rows` positions to compute.
+    pub fn next_positions(&self, rows: usize) -> Range<usize> {
+        self.computed..self.computed + rows
     }
 
-    /// Whether the logits at a position are wanted: to draw after the last token, or to score the
-    /// prompt.
+    /// The token at a position, which a draft's may be.
+    pub fn token(&self, position: usize) -> u32 {
+        match position.checked_sub(self.tokens.len()) {
+            None => self.tokens[position],
+            Some(drafted) => self.draft[drafted],
+        }
+    }
+
+    /// What may come next.
+    pub fn draft(&self) -> &[u32] {
+        &self.draft
+    }
+
+    /// Makes the next draft, after `kept` of the last one's `drafted` tokens came; none where
+    /// `off`. There is room for it in the context and in the reader's stream.
+    pub fn make_draft(&mut self, drafted: usize, kept: usize, off: bool) {
+        self.drafts.learn(drafted, kept);
+        let room = self.len_max.saturating_sub(self.tokens.len() + 1);
+        let room = room.min(self.events.capacity().saturating_sub(EVENTS_PER_STEP));
+        self.draft = match off {
+            true => Vec::new(),
+            false => self.drafts.next(&self.tokens, room),
+        };
+    }
+
+    /// Whether the logits at a position are wanted: to draw after the last token and after those of
+    /// a draft, or to score the prompt.
     pub fn wants(&self, position: usize) -> bool {
-        position + 1 == self.tokens.len() && !self.is_full() || self.scores_at(position)
+        position + 1 >= self.tokens.len() && !self.is_full() || self.scores_at(position)
     }
 
     /// No more tokens are to be drawn.
@@ -161,11 +199,6 @@ impl Sequence {
     pub fn scores_at(&self, position: usize) -> bool {
         let next = position + 1;
         self.scores_prompt() && next >= self.scored && next < self.request.prompt.len()
-    }
-
-    /// A token of the prompt.
-    pub fn prompt_token(&self, position: usize) -> u32 {
-        self.tokens[position]
     }
 
     /// Publishes tokens of the prompt, the first one before the others.

@@ -67,6 +67,10 @@ pub struct Stats {
     pub prompt_tokens_cached: u64,
     /// Tokens drawn since the start.
     pub output_tokens: u64,
+    /// Drafted tokens that were computed since the start.
+    pub drafted_tokens: u64,
+    /// Those of them that came.
+    pub kept_tokens: u64,
     /// KV blocks in use.
     pub blocks_used: usize,
     /// KV blocks that are kept to be reused.
@@ -101,6 +105,8 @@ impl Default for Stats {
             prompt_tokens_asked: 0,
             prompt_tokens_cached: 0,
             output_tokens: 0,
+            drafted_tokens: 0,
+            kept_tokens: 0,
             blocks_used: 0,
             blocks_idle: 0,
             blocks: 0,

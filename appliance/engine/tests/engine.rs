@@ -13,8 +13,14 @@ use engine::{
     Refused, Request, Sampling, Tenant, Token, TokenStream, start,
 };
 
-const CONFIG: Config =
-    Config { context_len: tiny::CONTEXT_LEN, running_max: 4, queue_len_max: 8, chunk_len_max: 16 };
+const CONFIG: Config = Config {
+    context_len: tiny::CONTEXT_LEN,
+    running_max: 4,
+    queue_len_max: 8,
+    chunk_len_max: 16,
+    draft_len_max: 0,
+    draft_running_max: 4,
+};
 
 const TENANT: Tenant = Tenant([7; 32]);
 
@@ -373,6 +379,11 @@ impl Constraint for Counting {
         self.next += 1;
         Ok(())
     }
+
+    fn roll_back(&mut self, count: usize) -> Result<(), String> {
+        self.next -= count as u32;
+        Ok(())
+    }
 }
 
 #[test]
@@ -411,6 +422,9 @@ fn a_slow_constraint_holds_up_nobody() {
         fn accept(&mut self, token: u32) -> Result<(), String> {
             self.0.accept(token)
         }
+        fn roll_back(&mut self, count: usize) -> Result<(), String> {
+            self.0.roll_back(count)
+        }
     }
     let engine = engine(64);
     let free = drain(engine.submit(request(&[5; 40], 100)).unwrap());
@@ -439,5 +453,72 @@ fn a_constraint_that_goes_wrong_ends_its_request_alone() {
         assert_eq!(tokens.iter().map(|token| token.id).collect::<Vec<_>>(), [7, 8, 9, 10, 11]);
         assert!(matches!(end, EndReason::Failed(_)), "{end:?}");
         assert_eq!(drain(beside), free);
+    }
+}
+
+/// Lets one of two tokens come, by how many came before: what it lets come repeats itself.
+struct Alternating {
+    came: Vec<u32>,
+}
+
+impl Constraint for Alternating {
+    fn mask(&mut self) -> Result<Mask, String> {
+        let mut words = vec![0; tiny::VOCABULARY_LEN / 32];
+        let first = self.came.len() as u32 % 5 * 2;
+        words[0] = 0b11 << first;
+        Ok(Mask(words))
+    }
+
+    fn accept(&mut self, token: u32) -> Result<(), String> {
+        self.came.push(token);
+        Ok(())
+    }
+
+    fn roll_back(&mut self, count: usize) -> Result<(), String> {
+        let len = self.came.len().checked_sub(count).ok_or("so many did not come")?;
+        self.came.truncate(len);
+        Ok(())
+    }
+}
+
+/// Drafts change how many tokens a step yields, and nothing else: not with penalties, not at a
+/// temperature, not under a constraint, not beside others, not where blocks are scarce.
+#[test]
+fn drafts_change_no_answer() {
+    let samplings = [
+        Sampling { temperature: 0.0, ..Sampling::default() },
+        Sampling { temperature: 0.3, seed: 5, ..Sampling::default() },
+        Sampling { temperature: 0.2, repetition_penalty: 1.05, seed: 6, ..Sampling::default() },
+        Sampling { temperature: 0.5, frequency_penalty: 0.01, seed: 7, ..Sampling::default() },
+    ];
+    let answers = |draft_len_max: usize, blocks: usize| {
+        let config = Config { draft_len_max, ..CONFIG };
+        let engine = start(Box::new(tiny::executor(blocks)), config).unwrap();
+        let streams: Vec<_> = samplings
+            .iter()
+            .enumerate()
+            .map(|(n, sampling)| {
+                let sampling = sampling.clone();
+                let request = Request { sampling, ..request(&[n as u32 + 3; 30], 140) };
+                let alternating = Alternating { came: Vec::new() };
+                let constraint = (n % 2 == 1).then(|| Box::new(alternating) as Box<dyn Constraint>);
+                engine.submit_constrained(request, constraint).unwrap()
+            })
+            .collect();
+        let readers: Vec<_> =
+            streams.into_iter().map(|stream| std::thread::spawn(|| drain(stream))).collect();
+        let answers: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+        (answers, engine.stats())
+    };
+    let (plain, stats) = answers(0, 64);
+    assert_eq!(stats.drafted_tokens, 0);
+    assert!(plain.iter().all(|(tokens, end)| tokens.len() == 140 && *end == EndReason::Length));
+    for (draft_len_max, blocks) in [(1, 64), (8, 64), (32, 64), (8, 16)] {
+        let (drafted, stats) = answers(draft_len_max, blocks);
+        assert_eq!(drafted, plain, "log-probabilities to the bit: {draft_len_max} {blocks}");
+        assert!(stats.kept_tokens > 50, "drafts were kept: {stats:?}");
+        assert!(stats.drafted_tokens > stats.kept_tokens, "and given up: {stats:?}");
+        assert_eq!(stats.output_tokens, 4 * 140);
+        assert_eq!(stats.blocks_used, 0);
     }
 }

@@ -26,6 +26,9 @@ use crate::failure::Failure;
 
 /// Prompt tokens per engine step: what a long prompt may delay everybody's next token by.
 const CHUNK_LEN_MAX: usize = 64;
+/// Tokens drafted from what came before, and how many sequences may run while that pays.
+const DRAFT_LEN_MAX: usize = 8;
+const DRAFT_RUNNING_MAX: usize = 4;
 /// Bytes hashed between two looks at the progress bar and at whether to stop.
 const HASH_BYTES: usize = 1 << 20;
 
@@ -107,6 +110,8 @@ pub fn load(
             running_max: config.running_max,
             queue_len_max: config.queue_len_max,
             chunk_len_max: CHUNK_LEN_MAX,
+            draft_len_max: DRAFT_LEN_MAX,
+            draft_running_max: DRAFT_RUNNING_MAX,
         },
     )
     .map_err(|error| Failure::new(format!("the engine's thread cannot be started: {error}")))?;

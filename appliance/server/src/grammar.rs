@@ -65,4 +65,8 @@ impl Constraint for Following {
     fn accept(&mut self, token: u32) -> Result<(), String> {
         self.0.accept(token).map_err(|error| error.to_string())
     }
+
+    fn roll_back(&mut self, count: usize) -> Result<(), String> {
+        self.0.roll_back(count).map_err(|error| error.to_string())
+    }
 }

@@ -124,7 +124,7 @@ fn single(out: &mut String, name: &str, kind: &str, help: &str, value: u64) {
 /// Name, kind, help, value of one number of an engine.
 type EngineNumber = (&'static str, &'static str, &'static str, fn(&engine::Stats) -> f64);
 
-const ENGINE_NUMBERS: [EngineNumber; 13] = [
+const ENGINE_NUMBERS: [EngineNumber; 15] = [
     ("queued", "gauge", "Requests that wait.", |s| s.queued as f64),
     ("running", "gauge", "Sequences that run.", |s| s.running as f64),
     ("kv_blocks", "gauge", "KV blocks in all.", |s| s.blocks as f64),
@@ -142,6 +142,8 @@ const ENGINE_NUMBERS: [EngineNumber; 13] = [
         s.prompt_tokens_cached as f64
     }),
     ("output_tokens_total", "counter", "Tokens drawn.", |s| s.output_tokens as f64),
+    ("drafted_tokens_total", "counter", "Drafted tokens computed.", |s| s.drafted_tokens as f64),
+    ("kept_tokens_total", "counter", "Drafted tokens that came.", |s| s.kept_tokens as f64),
     ("execute_seconds_total", "counter", "Time in the executor.", |s| s.execute_ns as f64 / 1e9),
     ("busy_seconds_total", "counter", "Time at work.", |s| s.busy_ns as f64 / 1e9),
 ];

@@ -66,9 +66,8 @@ impl World {
             // The sequence fills it, and says so.
             *last = Written { tenant: Some(*tenant), key: Some(keys[index]) };
         }
-        for index in before.len()..table.ids().len() {
-            self.pool.name(table, index, keys[index]);
-        }
+        let named = before.len()..table.ids().len();
+        named.for_each(|index| self.pool.name(table, index, keys[index]));
     }
 
     fn check(&self) {

@@ -27,7 +27,7 @@ fn sequence(sampling: Sampling, logprobs: Option<Logprobs>) -> Sequence {
         at: Instant::now(),
         events: mpsc::channel(8).0,
     };
-    Sequence::new(submitted, 0, 32)
+    Sequence::new(submitted, 0, 32, 0)
 }
 
 /// How often each id is drawn over many seeds.

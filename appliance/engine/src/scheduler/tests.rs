@@ -9,7 +9,7 @@ use crate::prefix::{self, Key};
 fn check(candidates: &[(usize, bool)], chunk_len_max: usize, expected: &[usize]) {
     let candidates: Vec<Candidate> = candidates
         .iter()
-        .map(|&(pending, ready)| Candidate { pending, ready, room: pending })
+        .map(|&(pending, ready)| Candidate { pending, draft: 0, ready, room: pending })
         .collect();
     let shares = schedule(&candidates, chunk_len_max, 0);
     assert_eq!(shares.iter().map(|share| share.rows).collect::<Vec<_>>(), expected);
@@ -25,13 +25,21 @@ fn decoding_goes_on_beside_prompts() {
 
 #[test]
 fn the_oldest_takes_the_last_block() {
-    let full = Candidate { pending: 1, ready: true, room: 0 };
+    let full = Candidate { pending: 1, draft: 0, ready: true, room: 0 };
     let roomy = Candidate { room: 1, ..full };
     let lagging = Candidate { ready: false, ..full };
     let shares = schedule(&[lagging, full, roomy, full], 64, 1);
     let going = Share { rows: 1, blocks: 0, starved: false };
     let starved = Share { rows: 0, blocks: 0, starved: true };
     assert_eq!(shares, [Share::default(), Share { blocks: 1, ..going }, going, starved]);
+}
+
+#[test]
+fn a_draft_takes_room_that_is_there_and_no_blocks() {
+    let of = |draft, room| Candidate { pending: 1, draft, ready: true, room };
+    let shares = schedule(&[of(3, 9), of(3, 2), of(3, 0), of(0, 9)], 64, 9);
+    let rows: Vec<_> = shares.iter().map(|share| (share.rows, share.blocks)).collect();
+    assert_eq!(rows, [(4, 0), (2, 0), (1, 1), (1, 0)]);
 }
 
 #[test]
@@ -48,7 +56,7 @@ fn whoever_is_ready_and_does_not_fit_holds_up_the_rest() {
 
 #[test]
 fn readers_that_lag_give_up_their_blocks_first() {
-    let ready = Candidate { pending: 1, ready: true, room: 0 };
+    let ready = Candidate { pending: 1, draft: 0, ready: true, room: 0 };
     let lagging = Candidate { ready: false, ..ready };
     assert_eq!(victim(&[lagging, lagging, ready]), Some(1));
     assert_eq!(victim(&[ready, ready]), Some(1));
@@ -174,6 +182,7 @@ impl Lengths {
     fn candidates(&self, ready: &impl Fn(usize) -> bool) -> Vec<Candidate> {
         let candidate = |r: &Length| Candidate {
             pending: r.len - r.computed,
+            draft: r.arrival % 4,
             ready: ready(r.arrival),
             room: r.blocks.ids().len() * BLOCK_LEN - r.computed,
         };
@@ -199,7 +208,8 @@ impl Lengths {
         };
         for (length, share) in self.running.iter_mut().zip(&shares) {
             assert!(self.pool.grow(&mut length.blocks, share.blocks, TENANT).is_some());
-            length.computed += share.rows;
+            // Of a draft nothing is kept.
+            length.computed += share.rows.min(length.len - length.computed);
             assert!(length.computed <= length.blocks.ids().len() * BLOCK_LEN);
             for index in length.named..length.computed / BLOCK_LEN {
                 self.pool.name(&length.blocks, index, length.keys[index]);

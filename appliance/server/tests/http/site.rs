@@ -224,6 +224,8 @@ fn served(plan: &Plan, folder: &TempDir) -> Served {
         running_max: 4,
         queue_len_max: plan.queue_len_max,
         chunk_len_max: 64,
+        draft_len_max: 8,
+        draft_running_max: 4,
     };
     let vocabulary = vocabulary(random.vocabulary_len, plan.words);
     Served {
