@@ -5,6 +5,7 @@ pool of batches depends on the seed and its number alone, so that training can g
 """
 import itertools
 import multiprocessing
+import queue
 
 import numpy
 from tokenizers import Tokenizer
@@ -17,6 +18,7 @@ BATCH_TOKENS_MAX = 4096
 ROW_TOKENS_STEP = 16
 ROW_TOKENS_MAX = 3072
 POOLS_AHEAD = 3
+PARENT_LOOK_S = 5
 
 
 class Marks:
@@ -68,17 +70,26 @@ def pool(tokenizer, marks, seed, number):
     return batches
 
 
-def _work(path, seed, first, queue):
+def _work(path, seed, first, made):
     tokenizer = Tokenizer.from_file(path)
     marks = Marks(tokenizer)
+    parent = multiprocessing.parent_process()
     for number in itertools.count(first):
-        queue.put(pool(tokenizer, marks, seed, number))
+        ready = pool(tokenizer, marks, seed, number)
+        while True:
+            try:
+                made.put(ready, timeout=PARENT_LOOK_S)
+                break
+            except queue.Full:
+                # A parent that was killed takes no more.
+                if not parent.is_alive():
+                    return
 
 
 def pools(path, seed, first):
     """Endless pools from `first` on, made ahead by another process."""
     context = multiprocessing.get_context("spawn")
-    queue = context.Queue(POOLS_AHEAD)
-    context.Process(target=_work, args=(str(path), seed, first, queue), daemon=True).start()
+    made = context.Queue(POOLS_AHEAD)
+    context.Process(target=_work, args=(str(path), seed, first, made), daemon=True).start()
     while True:
-        yield queue.get()
+        yield made.get()

@@ -2,7 +2,7 @@
 
 Contents are drawn at random and belong to a side by their hash; wordings by their place in a list
 (every fourth is held out) or in a list for training alone; tool names by hash. The sides share
-nothing by construction.
+nothing by construction but the nine single digits and the small words between others.
 Knows nothing of exercises or models.
 """
 import hashlib
@@ -106,10 +106,13 @@ class Draw:
         return found
 
     def digits(self, least, most):
-        """A number of `least` to `most` digits, as text."""
+        """A number of `least` to `most` digits, as text. Single digits belong to both sides."""
         rng = self.rng
+        count = rng.randint(least, most)
+        if count == 1:
+            return str(rng.randint(1, 9))
         return self.from_side(lambda: str(rng.randint(1, 9)) + "".join(
-            rng.choices(string.digits, k=rng.randint(least, most) - 1)))
+            rng.choices(string.digits, k=count - 1)))
 
     def name(self):
         """A person's name."""

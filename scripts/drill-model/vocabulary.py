@@ -3,7 +3,8 @@
 The pre-tokenizer is the one that GGUF names `llama-bpe`: a stretch that is in the vocabulary as a
 whole is one token, whatever the merges say. So the wordings' frequent words are tokens, and every
 other word falls into single characters, which is what reversing, sorting and changing case need.
-Merges only join the bytes of one character.
+Japanese has no spaces, its stretches are half sentences: one that is a token would tell nothing of
+one that is not, so all of it is single characters. Merges only join the bytes of one character.
 """
 import collections
 import itertools
@@ -92,6 +93,8 @@ def build(texts):
         letters = _letters(stretch)
         if count < WORD_COUNT_MIN or len(tokens) >= SIZE_MAX:
             break
+        if not stretch.isascii() and any(c.isalpha() for c in stretch):
+            continue
         if letters not in held and (not stretch.strip(" \n") or not _is_content(stretch, contents)
                                     or not any(c.isalnum() for c in stretch)):
             held.add(letters)

@@ -217,7 +217,8 @@ impl Engine {
             if self.admit_next() {
                 continue;
             }
-            let next = self.waiting.iter().find(|sequence| sequence.is_ready());
+            let ready = |sequence: &&Sequence| sequence.waiting(&self.blocks, &self.running).ready;
+            let next = self.waiting.iter().find(ready);
             let Some(lane) = next.map(|sequence| sequence.request.lane) else { return };
             let running = self.running.iter().map(|sequence| sequence.request.lane);
             let Some(index) = scheduler::gives_way(running, lane) else { return };
@@ -230,7 +231,8 @@ impl Engine {
         if self.running.len() >= self.shared.limits.running_max {
             return false;
         }
-        let waiting = self.waiting.iter().map(|sequence| sequence.waiting(&self.blocks));
+        let waiting = |sequence: &Sequence| sequence.waiting(&self.blocks, &self.running);
+        let waiting = self.waiting.iter().map(waiting);
         let next = scheduler::admit(waiting, self.blocks.available());
         let Some((index, blocks)) = next else { return false };
         let mut sequence = self.waiting.remove(index).expect("the index is within");

@@ -85,10 +85,19 @@ impl Sequence {
         }
     }
 
-    /// What the scheduler needs to know while it waits.
-    pub fn waiting(&self, pool: &BlockPool) -> Waiting {
+    /// What the scheduler needs to know while it waits. It is not ready while a running one
+    /// computes what it would compute first: it will find that.
+    pub fn waiting(&self, pool: &BlockPool, running: &[Sequence]) -> Waiting {
         let found = pool.find(self.reusable());
-        Waiting { len: self.tokens.len(), len_max: self.len_max, ready: self.is_ready(), found }
+        let missing = self.reusable().get(found.blocks);
+        let comes = |key| running.iter().any(|other| other.will_name(found.blocks, key));
+        let ready = self.is_ready() && !missing.is_some_and(comes);
+        Waiting { len: self.tokens.len(), len_max: self.len_max, ready, found }
+    }
+
+    /// It computes the block with this key, and goes on.
+    fn will_name(&self, index: usize, key: &Key) -> bool {
+        self.named <= index && self.keys.get(index) == Some(key) && self.is_ready()
     }
 
     /// What the scheduler needs to know while it runs.

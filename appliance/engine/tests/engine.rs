@@ -263,6 +263,19 @@ fn a_prefix_is_reused_within_its_tenant_and_nowhere_else() {
     assert_eq!(stats.prompt_tokens_asked, 2 * 150 + 2 * 190);
 }
 
+/// Of several that begin alike the first computes the beginning, and the others wait for it.
+#[test]
+fn what_is_being_computed_is_not_computed_again() {
+    let engine = engine(64);
+    let prompt: Vec<u32> = (0..200).map(|i| i * 7 % 320).collect();
+    let alone = drain(engine_of_its_own(&prompt));
+    let streams: Vec<_> = (0..4).map(|_| engine.submit(request(&prompt, 20)).unwrap()).collect();
+    let answers: Vec<_> = streams.into_iter().map(drain_all).collect();
+    let cached: Vec<usize> = answers.iter().map(|(answer, _)| cached_tokens(answer)).collect();
+    assert_eq!(cached, [0, 192, 192, 192]);
+    assert!(answers.iter().all(|(answer, _)| answer.tokens == alone.0));
+}
+
 /// A block that changes its tenant is empty before the new one writes to it: its rest, which nobody
 /// has written yet, holds nothing of the last tenant's.
 #[test]
