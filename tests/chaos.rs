@@ -111,9 +111,25 @@ fn misbehave(address: SocketAddr, key: &str, kind: u64, draws: &mut Draws) {
     let mut body = question(draws.below(1000));
     body["max_tokens"] = json!(2000);
     body["logit_bias"] = json!({"2": -100});
+    body["service_tier"] = json!(["auto", "default", "priority", "flex"][draws.below(4) as usize]);
+    let mut route = "/v1/chat/completions";
+    if draws.below(3) == 0 {
+        route = "/v1/completions";
+        body.as_object_mut().unwrap().retain(|key, _| key != "messages" && key != "top_logprobs");
+        body["prompt"] = json!("Names as JSON: ".repeat(1 + draws.below(40) as usize));
+        body["logprobs"] = json!(draws.below(6));
+        let more = [
+            json!({"structured_outputs": {"json": {"type": "array"}}}),
+            json!({"structured_outputs": {"regex": "(a|b)*a(a|b){400}"}}),
+            json!({"echo": true}),
+            json!({"n": 3}),
+        ];
+        let more = &more[draws.below(4) as usize];
+        more.as_object().unwrap().iter().for_each(|(key, value)| body[key] = value.clone());
+    }
     let body = body.to_string();
     let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\
+        "POST {route} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\
          Content-Length: {}\r\n\r\n",
         body.len()
     );
@@ -205,7 +221,8 @@ fn attack(client: &Client, time: Duration, beside: impl FnOnce(Instant)) -> usiz
 
 #[test]
 fn two_hundred_hostile_clients_leave_nothing_behind() {
-    let site = Site::new("kv_cache_mib = 256\nrunning_max = 16\n");
+    // A small cache: what it keeps for reuse is full before memory is compared.
+    let site = Site::new("kv_cache_mib = 48\nrunning_max = 16\n");
     let served = site.serve_bare();
     let client = served.client(&site.first_key());
     let expected: Arc<Vec<String>> = Arc::new((0..4).map(|turn| ask(&client, turn)).collect());

@@ -31,7 +31,7 @@ fn trials() -> usize {
 
 /// A prompt that nobody asked before.
 fn prompt(number: usize) -> Vec<usize> {
-    let mut state = number as u64 * 0x9E37_79B9_7F4A_7C15 + 1;
+    let mut state = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
         state ^= state << 13;
         state ^= state >> 7;
@@ -56,18 +56,28 @@ fn area(asked: &[f64], not: &[f64]) -> f64 {
     asked.iter().map(below).sum::<f64>() / (asked.len() * not.len()) as f64
 }
 
+/// Standard deviation of the area where times tell nothing.
+fn chance(asked: usize, not: usize) -> f64 {
+    ((1.0 / asked as f64 + 1.0 / not as f64) / 12.0).sqrt()
+}
+
+struct Guess {
+    area: f64,
+    chance: f64,
+}
+
 /// In every trial the victim asks something; in half of them it is what the guesser asks after it.
-fn guess(victim: &Client, guesser: &Client, first: usize, trials: usize) -> f64 {
+fn guess(victim: &Client, guesser: &Client, first: usize, trials: usize) -> Guess {
     let (mut asked, mut not) = (Vec::new(), Vec::new());
     for trial in 0..trials {
         let (secret, other) = (prompt(first + 2 * trial), prompt(first + 2 * trial + 1));
-        // Neither every second one, nor all of one kind first.
-        let is_secret = (trial * 7 + trial / 3) % 2 == 0;
+        // By the flip of a coin, the same on every run.
+        let is_secret = prompt(first + trial)[0].is_multiple_of(2);
         ask(victim, if is_secret { &secret } else { &other });
         let seconds = ask(guesser, &secret);
         if is_secret { asked.push(seconds) } else { not.push(seconds) }
     }
-    area(&asked, &not)
+    Guess { area: area(&asked, &not), chance: chance(asked.len(), not.len()) }
 }
 
 fn key_of(output: &Output) -> String {
@@ -85,12 +95,11 @@ fn times_tell_nothing_of_another_tenants_prompts() {
     let other = served.client(&key_of(&created));
     let trials = trials();
     guess(&own, &own, 1_000_000, 8);
-    let within = guess(&own, &own, 2_000_000, trials / 4);
-    let between = guess(&own, &other, 3_000_000, trials);
+    let Guess { area: within, .. } = guess(&own, &own, 2_000_000, trials / 4);
+    let Guess { area: between, chance } = guess(&own, &other, 3_000_000, trials);
     let off = (between - 0.5).abs();
-    let chance = CHANCE * (2.0 / (trials as f64 / 2.0) / 12.0).sqrt();
     println!("area under the curve: {within:.3} within a tenant, {between:.3} between two");
     assert!(within >= WITHIN_MIN, "the measurement sees nothing: {within}");
-    let most = if trials >= TRIALS_MANY { BETWEEN_MAX - 0.5 } else { chance };
+    let most = if trials >= TRIALS_MANY { BETWEEN_MAX - 0.5 } else { CHANCE * chance };
     assert!(off <= most, "times tell of another tenant's prompts: {between}");
 }

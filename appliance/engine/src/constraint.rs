@@ -4,9 +4,8 @@
 //! logits that it is for. A constraint that fails, or panics, ends its own request with an error;
 //! nothing is ever drawn without the mask.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,57 +49,66 @@ pub trait Constraint: Send {
     /// When it may not come.
     fn accept(&mut self, token: u32) -> Result<(), String>;
 
-    /// Takes the last `count` accepted tokens back.
-    ///
-    /// # Errors
-    /// When it cannot.
-    fn roll_back(&mut self, count: usize) -> Result<(), String>;
+    /// The same constraint, as far as the answer has come, to look ahead with.
+    fn fork(&self) -> Box<dyn Constraint>;
 }
 
 /// What a worker is to do with a constraint.
 struct Job {
     constraint: Box<dyn Constraint>,
-    /// Drafted tokens that did not come.
-    roll_back: usize,
-    /// The token that came last.
-    accepted: Option<u32>,
-    /// Tokens that may come after it.
+    /// Tokens that came since.
+    came: Vec<u32>,
+    /// Tokens that may come after them.
     draft: Vec<u32>,
-    reply: SyncSender<Done>,
+    reply: Sender<Reply>,
+}
+
+/// What comes back: the next mask, then those along the draft as far as it may come.
+enum Reply {
+    Next { constraint: Box<dyn Constraint>, mask: Result<Mask, String>, took: Duration },
+    Ahead(Mask),
 }
 
 impl Job {
-    /// The mask after the last token, and after each token of the draft that may come.
-    fn masks(&mut self) -> Result<VecDeque<Mask>, String> {
-        if self.roll_back > 0 {
-            self.constraint.roll_back(self.roll_back)?;
-        }
-        self.accepted.map_or(Ok(()), |token| self.constraint.accept(token))?;
-        let mut masks = VecDeque::from([self.next()?]);
-        for token in std::mem::take(&mut self.draft) {
-            if !masks[masks.len() - 1].allows(token) {
-                break;
+    fn work(self) {
+        let Job { mut constraint, came, draft, reply } = self;
+        let began = Instant::now();
+        let mask = guarded(|| {
+            came.iter().try_for_each(|token| constraint.accept(*token))?;
+            match constraint.mask()? {
+                mask if mask.0.iter().any(|word| *word != 0) => Ok(mask),
+                _ => Err("it lets no token come".to_owned()),
             }
-            self.constraint.accept(token)?;
-            masks.push_back(self.next()?);
-        }
-        Ok(masks)
-    }
-
-    fn next(&mut self) -> Result<Mask, String> {
-        let mask = self.constraint.mask()?;
-        match mask.0.iter().any(|word| *word != 0) {
-            true => Ok(mask),
-            false => Err("the constraint lets no token come".to_owned()),
+        });
+        let took = began.elapsed();
+        // A fault on the way ahead ends the look ahead alone.
+        let ahead = match &mask {
+            Ok(mask) if draft.first().is_some_and(|token| mask.allows(*token)) => {
+                guarded(|| Ok(constraint.fork())).ok()
+            }
+            _ => None,
+        };
+        // A sequence that has ended meanwhile takes no answer.
+        let sent = reply.send(Reply::Next { constraint, mask, took });
+        let (Ok(()), Some(mut ahead)) = (sent, ahead) else { return };
+        for token in draft {
+            let mask = guarded(|| {
+                ahead.accept(token)?;
+                ahead.mask()
+            });
+            let Ok(mask) = mask else { return };
+            if reply.send(Reply::Ahead(mask)).is_err() {
+                return;
+            }
         }
     }
 }
 
-/// What comes back.
-struct Done {
-    constraint: Box<dyn Constraint>,
-    masks: Result<VecDeque<Mask>, String>,
-    took: Duration,
+fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        tracing::error!("a constraint panicked; its request ends");
+        Err("it failed".to_owned())
+    })
 }
 
 /// The workers that compute masks. They end when this is dropped.
@@ -135,76 +143,58 @@ impl Workers {
 fn work(inbox: &Mutex<Receiver<Job>>) {
     loop {
         let job = inbox.lock().expect("no holder of this lock panics").recv();
-        let Ok(mut job) = job else { return };
-        let began = Instant::now();
-        let masks = catch_unwind(AssertUnwindSafe(|| job.masks()));
-        let masks = masks.unwrap_or_else(|_| Err("the constraint panicked".to_owned()));
-        let Job { constraint, reply, .. } = job;
-        // A sequence that has ended meanwhile takes no answer.
-        let _ = reply.send(Done { constraint, masks, took: began.elapsed() });
+        match job {
+            Ok(job) => job.work(),
+            Err(_) => return,
+        }
     }
 }
 
 /// A sequence's constraint: at rest, or at a worker.
 pub(crate) struct Guide {
     at_rest: Option<Box<dyn Constraint>>,
-    pending: Option<Receiver<Done>>,
-    /// Of the tokens to come, in their order.
-    masks: VecDeque<Mask>,
-    /// Drafted tokens that the constraint has taken and that have not come.
-    ahead: usize,
+    replies: Option<Receiver<Reply>>,
 }
 
 impl Guide {
     pub fn new(constraint: Box<dyn Constraint>) -> Guide {
-        Guide { at_rest: Some(constraint), pending: None, masks: VecDeque::new(), ahead: 0 }
+        Guide { at_rest: Some(constraint), replies: None }
     }
 
-    /// Has the next masks computed: after the token that came last, and after those of a draft.
-    pub fn begin(&mut self, workers: &Workers, accepted: Option<u32>, draft: &[u32]) {
+    /// Has the next mask computed, after the tokens that came, and those along a draft.
+    pub fn begin(&mut self, workers: &Workers, came: &[u32], draft: &[u32]) {
         let Some(constraint) = self.at_rest.take() else { return };
-        self.masks.clear();
-        let (reply, pending) = sync_channel(1);
-        let roll_back = std::mem::take(&mut self.ahead);
-        let job = Job { constraint, roll_back, accepted, draft: draft.to_vec(), reply };
-        if workers.jobs.send(job).is_ok() {
-            self.pending = Some(pending);
+        let (reply, replies) = channel();
+        let (came, draft) = (came.to_vec(), draft.to_vec());
+        self.replies = match workers.jobs.send(Job { constraint, came, draft, reply }) {
+            Ok(()) => Some(replies),
+            Err(_) => None,
+        };
+    }
+
+    /// The next token's mask and how long it took to compute, or why there is none; nothing where
+    /// it is not there until then.
+    pub fn take(&mut self, until: Instant) -> Option<Result<(Mask, Duration), String>> {
+        let lost = || Some(Err("it was lost".to_owned()));
+        let Some(replies) = &self.replies else { return lost() };
+        match replies.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(Reply::Next { constraint, mask, took }) => {
+                self.at_rest = Some(constraint);
+                match took > TIME_MAX {
+                    true => Some(Err("it takes too long".to_owned())),
+                    false => Some(mask.map(|mask| (mask, took))),
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => None,
+            Ok(Reply::Ahead(_)) | Err(RecvTimeoutError::Disconnected) => lost(),
         }
     }
 
-    /// A token came that is the draft's next.
-    pub fn came_as_drafted(&mut self) {
-        self.ahead -= 1;
-    }
-
-    /// The next token's mask, or why there is none; nothing where it is not there within the time.
-    /// `took` is told how long the masks took that are new.
-    pub fn take(
-        &mut self,
-        patience: Duration,
-        took: impl FnOnce(Duration, usize),
-    ) -> Option<Result<Mask, String>> {
-        if let Some(mask) = self.masks.pop_front() {
-            return Some(Ok(mask));
+    /// The mask after the draft's next token, where it is there and the token may come.
+    pub fn take_ahead(&mut self) -> Option<Mask> {
+        match self.replies.as_ref()?.try_recv() {
+            Ok(Reply::Ahead(mask)) => Some(mask),
+            _ => None,
         }
-        let lost = || Some(Err("the constraint was lost".to_owned()));
-        let Some(pending) = &self.pending else { return lost() };
-        let done = match pending.recv_timeout(patience) {
-            Ok(done) => done,
-            Err(RecvTimeoutError::Timeout) => return None,
-            Err(RecvTimeoutError::Disconnected) => return lost(),
-        };
-        self.pending = None;
-        self.at_rest = Some(done.constraint);
-        self.masks = match done.masks {
-            Ok(masks) => masks,
-            Err(error) => return Some(Err(error)),
-        };
-        if done.took > TIME_MAX {
-            return Some(Err("the constraint takes too long".to_owned()));
-        }
-        took(done.took, self.masks.len());
-        self.ahead = self.masks.len() - 1;
-        self.masks.pop_front().map(Ok)
     }
 }

@@ -16,11 +16,11 @@ use compute::batch::{BLOCK_LEN, Batch, Logits, Row};
 use compute::executor::Executor;
 
 use crate::blocks::BlockPool;
-use crate::constraint::{Guide, Workers};
+use crate::constraint::Workers;
 use crate::handle::{Command, Handle, Limits, Shared, Submitted};
 use crate::request::{EndReason, Token};
 use crate::sampler::{self, SampleError};
-use crate::scheduler::{self, Candidate, Share};
+use crate::scheduler::{self, Admission, Candidate, Holding, Place, Share};
 use crate::sequence::Sequence;
 use crate::stats::Stats;
 
@@ -43,8 +43,8 @@ pub struct Config {
 
 /// Longest draft: a reader's stream has room for what comes of it.
 const DRAFT_LEN_MAX: usize = 32;
-/// How long everybody waits for a mask that is not there when its logits are; after that its
-/// sequence waits alone.
+/// How long a step waits for masks that are not there when their logits are; after that their
+/// sequences wait alone.
 const MASK_PATIENCE: Duration = Duration::from_micros(500);
 /// How long the thread sleeps while nobody can go on and some wait for their masks.
 const PARKED_SLEEP: Duration = Duration::from_micros(100);
@@ -84,7 +84,7 @@ pub fn start(executor: Box<dyn Executor>, config: Config) -> std::io::Result<Han
         waiting: VecDeque::new(),
         running: Vec::new(),
         arrivals: 0,
-        starved: false,
+        starved: None,
         stats: Stats::default(),
         closed: false,
     };
@@ -112,8 +112,8 @@ struct Engine {
     running: Vec<Sequence>,
     /// Requests that arrived so far.
     arrivals: u64,
-    /// In the last step a sequence lacked blocks: what becomes free is for it.
-    starved: bool,
+    /// The first sequence that lacked blocks in the last step: what becomes free is for it.
+    starved: Option<Place>,
     stats: Stats,
     /// No more requests come, but for some that raced with the closing.
     closed: bool,
@@ -213,31 +213,28 @@ impl Engine {
     /// places, and blocks for what is known of each and a first share of its answer. Running ones
     /// of later lanes give way.
     fn admit(&mut self) {
-        while !self.starved {
-            if self.admit_next() {
-                continue;
+        loop {
+            let holding: Vec<Holding> = self.running.iter().map(Sequence::holding).collect();
+            let waiting = |sequence: &Sequence| sequence.waiting(&self.blocks, &self.running);
+            match scheduler::admit(
+                self.waiting.iter().map(waiting),
+                &holding,
+                self.shared.limits.running_max,
+                self.blocks.available(),
+                self.starved,
+            ) {
+                Admission::Nobody => return,
+                Admission::Begin { index, blocks } => self.begin(index, blocks),
+                Admission::GiveWay(index) => self.requeue(index),
             }
-            let ready = |sequence: &&Sequence| sequence.waiting(&self.blocks, &self.running).ready;
-            let next = self.waiting.iter().find(ready);
-            let Some(lane) = next.map(|sequence| sequence.request.lane) else { return };
-            let running = self.running.iter().map(|sequence| sequence.request.lane);
-            let Some(index) = scheduler::gives_way(running, lane) else { return };
-            self.requeue(index);
         }
     }
 
-    /// Admits one sequence; false where none has room.
-    fn admit_next(&mut self) -> bool {
-        if self.running.len() >= self.shared.limits.running_max {
-            return false;
-        }
-        let waiting = |sequence: &Sequence| sequence.waiting(&self.blocks, &self.running);
-        let waiting = self.waiting.iter().map(waiting);
-        let next = scheduler::admit(waiting, self.blocks.available());
-        let Some((index, blocks)) = next else { return false };
+    /// A waiting sequence begins, for the first time or again.
+    fn begin(&mut self, index: usize, blocks: usize) {
         let mut sequence = self.waiting.remove(index).expect("the index is within");
         if let Some(begun) = sequence.begin(&mut self.blocks) {
-            sequence.guide.iter_mut().for_each(|guide| guide.begin(&self.workers, None, &[]));
+            sequence.guide.iter_mut().for_each(|guide| guide.begin(&self.workers, &[], &[]));
             self.shared.queued.fetch_sub(1, Ordering::AcqRel);
             self.stats.accepted += 1;
             self.stats.waited_s.record(begun.waited.as_secs_f64());
@@ -247,7 +244,6 @@ impl Engine {
         let at = self.running.partition_point(|other| other.place < sequence.place);
         self.running.insert(at, sequence);
         self.grow(at, blocks);
-        true
     }
 
     /// Gives a running sequence blocks that the scheduler found to be available, without what
@@ -270,8 +266,9 @@ impl Engine {
             let candidates: Vec<Candidate> = self.running.iter().map(Sequence::candidate).collect();
             let shares =
                 scheduler::schedule(&candidates, self.chunk_len_max, self.blocks.available());
-            self.starved = shares.iter().any(|share| share.starved);
-            if !self.starved || shares.iter().any(|share| share.rows > 0) {
+            let starved = shares.iter().position(|share| share.starved);
+            self.starved = starved.map(|index| self.running[index].place);
+            if starved.is_none() || shares.iter().any(|share| share.rows > 0) {
                 return shares;
             }
             let index = scheduler::victim(&candidates).expect("a starved sequence runs");
@@ -330,6 +327,7 @@ impl Engine {
     /// logits came.
     fn publish(&mut self, work: &Work, shares: &[Share], logits: &Logits) {
         let mut ended = Vec::new();
+        let until = Instant::now() + MASK_PATIENCE;
         let mut outputs = work.outputs.iter().zip(0..).peekable();
         for (index, share) in shares.iter().enumerate().filter(|(_, share)| share.rows > 0) {
             let sequence = &mut self.running[index];
@@ -351,7 +349,7 @@ impl Engine {
                 end = full;
             }
             if end.is_none() && !drawing.is_empty() {
-                end = self.draw(index, drawing, MASK_PATIENCE);
+                end = self.draw(index, drawing, until);
             }
             ended.extend(end.map(|reason| (index, reason)));
         }
@@ -360,10 +358,10 @@ impl Engine {
 
     /// Draws for the sequences whose logits wait for a mask that is there now.
     fn draw_parked(&mut self) {
-        let mut ended = Vec::new();
+        let (mut ended, now) = (Vec::new(), Instant::now());
         for index in 0..self.running.len() {
             if let Some(logits) = self.running[index].parked.take() {
-                let end = self.draw(index, logits, Duration::ZERO);
+                let end = self.draw(index, logits, now);
                 ended.extend(end.map(|reason| (index, reason)));
             }
         }
@@ -373,21 +371,27 @@ impl Engine {
     /// Draws and publishes a sequence's next token, and further ones as long as they come as they
     /// were drafted; or keeps the logits until the mask is there. Says whether the sequence ends.
     /// `logits`: a row for the next token and one for each token of the draft.
-    fn draw(&mut self, index: usize, logits: Vec<f32>, patience: Duration) -> Option<EndReason> {
+    fn draw(&mut self, index: usize, logits: Vec<f32>, until: Instant) -> Option<EndReason> {
         let vocabulary_len = self.shared.limits.vocabulary_len;
         let drafted = logits.len() / vocabulary_len - 1;
         let off = self.running.len() > self.draft_running_max;
         let sequence = &mut self.running[index];
         let mut kept = 0;
-        let last = loop {
+        let mut came = Vec::new();
+        loop {
             let row = &logits[kept * vocabulary_len..(kept + 1) * vocabulary_len];
-            let token = match draw(row, sequence, patience, &mut self.stats) {
+            let token = match draw(row, sequence, kept, until, &mut self.stats) {
                 Drawn::Token(token) => token,
                 Drawn::Failed(error) => return Some(EndReason::Failed(error)),
-                // Only ever before the first one: the masks of a draft come together.
-                Drawn::NotYet => {
+                Drawn::Constraint(error) => return Some(EndReason::Constraint(error)),
+                Drawn::NotYet if kept == 0 => {
                     sequence.parked = Some(logits);
                     return None;
+                }
+                Drawn::NotYet => {
+                    // The look ahead did not come so far: on from here without the draft.
+                    sequence.parked = Some(row.to_vec());
+                    break;
                 }
             };
             self.stats.output_tokens += 1;
@@ -395,19 +399,19 @@ impl Engine {
             if let Some(end) = sequence.push(token) {
                 return Some(end);
             }
+            came.push(id);
             if kept == drafted || sequence.draft()[kept] != id {
-                break id;
+                break;
             }
             kept += 1;
             sequence.advance(1, &mut self.blocks);
-            sequence.guide.iter_mut().for_each(Guide::came_as_drafted);
-        };
+        }
         self.stats.drafted_tokens += drafted as u64;
         self.stats.kept_tokens += kept as u64;
-        sequence.make_draft(drafted, kept, off);
+        sequence.make_draft(drafted, kept, off || sequence.parked.is_some());
         let draft = sequence.draft().to_vec();
         if let Some(guide) = &mut sequence.guide {
-            guide.begin(&self.workers, Some(last), &draft);
+            guide.begin(&self.workers, &came, &draft);
         }
         None
     }
@@ -500,19 +504,34 @@ enum Drawn {
     Token(Token),
     /// The constraint has not said yet which tokens may come.
     NotYet,
+    /// The constraint cannot go on.
+    Constraint(String),
     Failed(String),
 }
 
-/// Draws a sequence's next token, where its constraint says in time which may come.
-fn draw(logits: &[f32], sequence: &mut Sequence, patience: Duration, stats: &mut Stats) -> Drawn {
-    let took = |took: Duration, masks: usize| {
-        stats.mask_s.record(took.as_secs_f64() / masks as f64);
-    };
-    let mask = match sequence.guide.as_mut().map(|guide| guide.take(patience, took)) {
+/// Draws a sequence's next token, after `kept` of a draft, where its constraint has said until then
+/// which may come.
+fn draw(
+    logits: &[f32],
+    sequence: &mut Sequence,
+    kept: usize,
+    until: Instant,
+    stats: &mut Stats,
+) -> Drawn {
+    let mask = match sequence.guide.as_mut() {
         None => None,
-        Some(None) => return Drawn::NotYet,
-        Some(Some(Err(error))) => return Drawn::Failed(error),
-        Some(Some(Ok(mask))) => Some(mask),
+        Some(guide) if kept > 0 => match guide.take_ahead() {
+            None => return Drawn::NotYet,
+            mask => mask,
+        },
+        Some(guide) => match guide.take(until) {
+            None => return Drawn::NotYet,
+            Some(Err(error)) => return Drawn::Constraint(error),
+            Some(Ok((mask, took))) => {
+                stats.mask_s.record(took.as_secs_f64());
+                Some(mask)
+            }
+        },
     };
     match guarded(|| sampler::draw(logits, sequence, mask.as_ref())) {
         Ok(token) => Drawn::Token(token),

@@ -58,7 +58,7 @@ impl Default for Sampling {
 }
 
 /// How urgent a request is. An urgent one is admitted before those of later lanes that came not
-/// long before it, and takes their places and blocks where there are none left.
+/// long before it, and takes the places and blocks of such where there are none left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
     /// Somebody waits for each word.
@@ -136,6 +136,8 @@ pub enum EndReason {
     Deadline,
     /// The engine is closing down.
     Closing,
+    /// Its constraint cannot be followed further.
+    Constraint(String),
     /// This request failed; others go on.
     Failed(String),
 }

@@ -126,8 +126,8 @@ fn pick(weights: &Weights<'_>, kept: &[u32], sampling: &Sampling, position: u64)
             return id;
         }
     }
-    // Rounding may leave a rest; the likeliest is always kept.
-    weights.best()
+    // Rounding may leave a rest.
+    kept.last().copied().unwrap_or(weights.best())
 }
 
 /// A number in [0, 1) for one draw. Source: Salmon et al., "Parallel random numbers: as easy as

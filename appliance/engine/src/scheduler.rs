@@ -71,6 +71,21 @@ pub(crate) struct Waiting {
     pub ready: bool,
     /// Blocks of its beginning that are there already.
     pub found: Found,
+    /// Where it stands.
+    pub place: Place,
+    /// How urgent it is.
+    pub lane: Lane,
+}
+
+/// What a running sequence holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holding {
+    /// Where it stands.
+    pub place: Place,
+    /// How urgent it is.
+    pub lane: Lane,
+    /// Blocks that it holds, shared ones too.
+    pub blocks: usize,
 }
 
 /// What one sequence does in a step.
@@ -111,27 +126,49 @@ pub(crate) fn schedule(
     candidates.iter().map(share).collect()
 }
 
-/// Whom to admit next, in order of the line, and how many blocks it needs beside those that are
-/// there already. Readers that lag are passed over; whoever is ready and does not fit holds up
-/// those behind.
+/// What is to be done for the next in line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Nobody is ready, or whoever is has no room.
+    Nobody,
+    /// This waiting sequence begins, with so many blocks beside those that are there already.
+    Begin {
+        /// Which.
+        index: usize,
+        /// Blocks to take.
+        blocks: usize,
+    },
+    /// This running sequence gives its place and blocks up for the next in line.
+    GiveWay(usize),
+}
+
+/// Whom to admit next, in order of the line. Readers that lag are passed over; whoever is ready and
+/// does not fit holds up those behind, unless running sequences of later lanes behind it hold what
+/// it lacks. Where a running sequence is starved, only those ahead of it may begin.
 pub(crate) fn admit(
     waiting: impl Iterator<Item = Waiting>,
+    running: &[Holding],
+    running_max: usize,
     blocks_available: usize,
-) -> Option<(usize, usize)> {
-    let (index, next) = waiting.enumerate().find(|(_, waiting)| waiting.ready)?;
+    starved: Option<Place>,
+) -> Admission {
+    let next = waiting.enumerate().find(|(_, waiting)| waiting.ready);
+    let Some((index, next)) = next else { return Admission::Nobody };
+    if starved.is_some_and(|starved| starved < next.place) {
+        return Admission::Nobody;
+    }
     let share = (next.len + FIRST_SHARE_LEN).min(next.len_max).max(next.len);
     let blocks = share.div_ceil(BLOCK_LEN) - next.found.blocks;
     let taken = blocks + next.found.blocks - next.found.held;
-    (taken <= blocks_available).then_some((index, blocks))
-}
-
-/// Which running sequence gives way to one of this lane that finds no room: the last of a later
-/// lane.
-pub(crate) fn gives_way(
-    running: impl DoubleEndedIterator<Item = Lane> + ExactSizeIterator,
-    to: Lane,
-) -> Option<usize> {
-    running.enumerate().rev().find(|(_, lane)| *lane > to).map(|(index, _)| index)
+    if running.len() < running_max && taken <= blocks_available {
+        return Admission::Begin { index, blocks };
+    }
+    let behind = |held: &Holding| held.lane > next.lane && held.place > next.place;
+    let held: usize = running.iter().filter(|held| behind(held)).map(|held| held.blocks).sum();
+    match running.iter().rposition(behind) {
+        Some(last) if taken <= blocks_available + held => Admission::GiveWay(last),
+        _ => Admission::Nobody,
+    }
 }
 
 /// Who gives its blocks back when nobody can go on: the youngest whose reader lags, or else the

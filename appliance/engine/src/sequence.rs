@@ -15,7 +15,7 @@ use crate::constraint::Guide;
 use crate::handle::Submitted;
 use crate::prefix::{self, Key};
 use crate::request::{Begun, EndReason, Event, Request, Token};
-use crate::scheduler::{Candidate, Place, Waiting};
+use crate::scheduler::{Candidate, Holding, Place, Waiting};
 use crate::speculate::Drafts;
 
 /// Room for the prompt's tokens of a step, a token drawn and the end after it.
@@ -92,7 +92,20 @@ impl Sequence {
         let missing = self.reusable().get(found.blocks);
         let comes = |key| running.iter().any(|other| other.will_name(found.blocks, key));
         let ready = self.is_ready() && !missing.is_some_and(comes);
-        Waiting { len: self.tokens.len(), len_max: self.len_max, ready, found }
+        Waiting {
+            len: self.tokens.len(),
+            len_max: self.len_max,
+            ready,
+            found,
+            place: self.place,
+            lane: self.request.lane,
+        }
+    }
+
+    /// What it holds while it runs.
+    pub fn holding(&self) -> Holding {
+        let blocks = self.blocks.ids().len();
+        Holding { place: self.place, lane: self.request.lane, blocks }
     }
 
     /// It computes the block with this key, and goes on.
@@ -191,6 +204,10 @@ impl Sequence {
             true => Vec::new(),
             false => self.drafts.next(&self.tokens, room),
         };
+        // Nothing comes after an end.
+        let ends = |token| self.request.stop_tokens.contains(token);
+        let len = self.draft.iter().position(ends).unwrap_or(self.draft.len());
+        self.draft.truncate(len);
     }
 
     /// Whether the logits at a position are wanted: to draw after the last token and after those of

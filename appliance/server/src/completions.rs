@@ -27,6 +27,8 @@ use crate::usage::Usage;
 use crate::whole::Collected;
 
 const ROUTE: &str = "/v1/completions";
+/// Tokens of prompts that one request may have scored: each takes a kilobyte until it is sent.
+const SCORED_TOKENS_MAX: usize = 64 << 10;
 
 pub(crate) async fn create(
     extract::State(state): extract::State<Shared>,
@@ -111,7 +113,17 @@ fn prepare(state: &State, received: &Received) -> Result<Prepared, ApiError> {
         })
     };
     let jobs: Result<Vec<Job>, ApiError> = prompts.into_iter().map(job).collect();
-    Ok(Prepared { jobs: jobs?, parameters, scored: logprobs.is_some(), kept, served })
+    let jobs = jobs?;
+    let scored_tokens: usize =
+        jobs.iter().filter(|job| job.scores_prompt()).map(|job| job.prompt.len()).sum();
+    if scored_tokens > SCORED_TOKENS_MAX {
+        let message = format!(
+            "The prompts have {scored_tokens} tokens to be scored, at most {SCORED_TOKENS_MAX} fit \
+             one request. Send fewer prompts at once."
+        );
+        return Err(ApiError::param("prompt", message));
+    }
+    Ok(Prepared { jobs, parameters, scored: logprobs.is_some(), kept, served })
 }
 
 /// A prompt's tokens, and its text where it came as one; a prompt that is too long ends the work on
@@ -208,7 +220,11 @@ fn likeliest(choices: &[Collected], kept: usize) -> Vec<Collected> {
     if kept < choices.len() {
         let mean = |choice: &Collected| {
             let logprobs = choice.scores.iter().filter_map(|scored| scored.logprob);
-            logprobs.map(f64::from).sum::<f64>() / choice.scores.len().max(1) as f64
+            match choice.scores.len() {
+                // An answer that says nothing is not the best one.
+                0 => f64::NEG_INFINITY,
+                len => logprobs.map(f64::from).sum::<f64>() / len as f64,
+            }
         };
         choices.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
         choices.truncate(kept);

@@ -47,6 +47,10 @@ impl CompletionRequest {
         let least = if echo { 0 } else { 1 };
         let tokens_max = tokens_max(&mut fields, "max_tokens", least)?.unwrap_or(TOKENS_DEFAULT);
         let logprobs = fields.integer("logprobs", 0..=LOGPROBS_MAX)?.map(|top| top as u8);
+        if echo && logprobs.is_some() && parameters.choices > 1 {
+            let message = "'echo' with 'logprobs' scores the prompt for one choice; leave out 'n'.";
+            return Err(ApiError::param("n", message));
+        }
         let grammar = grammar::take(&mut fields)?;
         let kept = parameters.choices;
         parameters.choices = best_of(&mut fields, &parameters, echo)?;

@@ -152,6 +152,13 @@ impl ApiError {
         ApiError { retry_after_s, ..ApiError::new(status, "rate_limit_error", message) }
     }
 
+    /// The answer cannot go on in its grammar.
+    pub fn grammar(error: &str) -> ApiError {
+        let message = format!("The answer cannot follow 'structured_outputs': {error}.");
+        let code = Some("grammar_failed");
+        ApiError { code, ..ApiError::param("structured_outputs", message) }
+    }
+
     /// The answer took longer than it may.
     pub fn deadline(answer_timeout: Duration) -> ApiError {
         let message = format!(

@@ -35,6 +35,13 @@ pub(crate) struct Job {
     pub format: Format,
 }
 
+impl Job {
+    /// The prompt's tokens are told with their log-probabilities.
+    pub fn scores_prompt(&self) -> bool {
+        matches!(self.echo, Some(Echo::Scored(_)))
+    }
+}
+
 /// A prompt that is part of its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Echo {
@@ -354,6 +361,7 @@ impl<'a> Answer<'a> {
             EndReason::Length => Ok("length"),
             EndReason::Deadline => Err(ApiError::deadline(self.meter.answer_timeout())),
             EndReason::Closing => Err(ApiError::closing()),
+            EndReason::Constraint(error) => Err(ApiError::grammar(&error)),
             EndReason::Failed(error) => {
                 Err(ApiError::internal(format!("The model failed: {error}.")))
             }

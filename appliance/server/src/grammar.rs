@@ -11,7 +11,7 @@ use crate::served::Served;
 
 const FIELD: &str = "structured_outputs";
 
-/// Takes what the answer must be: one of `json` (a schema), `regex`, `grammar` (Lark) and
+/// Takes what the answer must be: one of `json` (a schema), `regex`, `choice`, `grammar` (Lark) and
 /// `json_object`.
 pub(crate) fn take(fields: &mut Fields) -> Result<Option<GrammarSource>, ApiError> {
     let Some(value) = fields.take(FIELD) else { return Ok(None) };
@@ -21,10 +21,11 @@ pub(crate) fn take(fields: &mut Fields) -> Result<Option<GrammarSource>, ApiErro
     };
     let schema = match fields.take("json") {
         None => None,
-        Some(Value::String(text)) => Some(serde_json::from_str(&text).map_err(|_| {
-            let name = format!("{FIELD}.json");
-            ApiError::param(name.clone(), format!("'{name}' is a text that is no JSON."))
-        })?),
+        Some(Value::String(text)) => {
+            // As strict as the body itself: what is quoted was not looked at when that was read.
+            let schema = crate::json::parse(text.as_bytes());
+            Some(schema.map_err(|error| ApiError::param(format!("{FIELD}.json"), error.message))?)
+        }
         Some(schema @ (Value::Object(_) | Value::Bool(_))) => Some(schema),
         Some(other) => {
             return Err(wrong_type(&format!("{FIELD}.json"), "a JSON schema", &other));
@@ -34,6 +35,7 @@ pub(crate) fn take(fields: &mut Fields) -> Result<Option<GrammarSource>, ApiErro
         schema.map(GrammarSource::JsonSchema),
         text(&mut fields, "regex")?.map(GrammarSource::Regex),
         text(&mut fields, "grammar")?.map(GrammarSource::Lark),
+        choice(&mut fields)?.map(GrammarSource::Choice),
         fields.boolean("json_object")?.filter(|wanted| *wanted).map(|_| GrammarSource::JsonObject),
     ];
     fields.finish(&[])?;
@@ -41,10 +43,24 @@ pub(crate) fn take(fields: &mut Fields) -> Result<Option<GrammarSource>, ApiErro
     match (given.next(), given.next()) {
         (Some(source), None) => Ok(Some(source)),
         _ => {
-            let message =
-                format!("'{FIELD}' must have one of 'json', 'regex', 'grammar', 'json_object'.");
+            let message = format!(
+                "'{FIELD}' must have one of 'json', 'regex', 'choice', 'grammar' and 'json_object'."
+            );
             Err(ApiError::param(FIELD, message))
         }
+    }
+}
+
+fn choice(fields: &mut Fields) -> Result<Option<Vec<String>>, ApiError> {
+    let name = fields.name("choice");
+    let Some(values) = fields.list("choice")? else { return Ok(None) };
+    let text = |value| match value {
+        Value::String(text) if !text.is_empty() => Ok(text),
+        other => Err(wrong_type(&name, "an array of texts that are not empty", &other)),
+    };
+    match values.is_empty() {
+        true => Err(ApiError::param(name.clone(), format!("'{name}' is empty."))),
+        false => values.into_iter().map(text).collect::<Result<_, _>>().map(Some),
     }
 }
 
@@ -66,7 +82,7 @@ impl Constraint for Following {
         self.0.accept(token).map_err(|error| error.to_string())
     }
 
-    fn roll_back(&mut self, count: usize) -> Result<(), String> {
-        self.0.roll_back(count).map_err(|error| error.to_string())
+    fn fork(&self) -> Box<dyn Constraint> {
+        Box::new(Following(self.0.fork()))
     }
 }

@@ -172,7 +172,10 @@ impl Observation {
             return self.end("closed", status);
         }
         let (request, model) = (&*self.origin.trace.id, &self.model);
-        tracing::error!(request, model, error = error.message);
+        match error.status.is_server_error() {
+            true => tracing::error!(request, model, error = error.message),
+            false => tracing::info!(request, model, error = error.message),
+        }
         self.end("failed", status);
     }
 

@@ -21,8 +21,11 @@ const SCHEMA_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a regular expression, of a Lark grammar, and of all patterns in a schema: a mask may
 /// take time by their square, a tenth of a second for this much.
 const PATTERN_BYTES_MAX: usize = 4 << 10;
-/// How deep its brackets, or a schema's values, may nest: both are read by recursion.
+/// How deep a schema's values may nest. Other grammars are too short to nest deeper than [`stack`]
+/// has room for.
 const DEPTH_MAX: usize = 64;
+/// Where llguidance takes options of its own from, regular expressions among them.
+const OPTIONS: &str = "x-guidance";
 /// Characters of an error.
 const ERROR_CHARACTERS_MAX: usize = 300;
 /// Steps to build a grammar's lexer: some 20 ms.
@@ -42,6 +45,8 @@ pub enum GrammarSource {
     JsonSchema(Value),
     /// Text that a regular expression matches as a whole.
     Regex(String),
+    /// One of these texts.
+    Choice(Vec<String>),
     /// Text of a Lark grammar, from its rule `start`.
     Lark(String),
 }
@@ -60,7 +65,7 @@ pub enum GrammarError {
         bytes_max: usize,
     },
     /// Its parts nest too deep.
-    #[error("the grammar nests deeper than {DEPTH_MAX}")]
+    #[error("the schema nests deeper than {DEPTH_MAX}")]
     TooDeep,
     /// It does not compile, or not within the bounds.
     #[error("the grammar does not compile: {0}")]
@@ -90,7 +95,10 @@ impl Grammars {
         };
         let words: Vec<Vec<u8>> = (0..len).map(word).collect();
         let ends = tokenizer.end_tokens();
-        let first = ends.first().copied().unwrap_or(len);
+        let Some(&first) = ends.first() else {
+            let nothing = "the vocabulary has no token that ends an answer";
+            return Err(GrammarError::Compile(nothing.to_owned()));
+        };
         let trie = TokTrie::from(&TokRxInfo::new(len, first), &words).with_eos_tokens(ends);
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let slices = SlicedBiasComputer::general_slices();
@@ -114,9 +122,6 @@ impl Grammars {
     /// [`GrammarError`] when it is wrong or too large.
     pub fn compile(&self, source: &GrammarSource) -> Result<Grammar, GrammarError> {
         check_length(source)?;
-        if depth(source) > DEPTH_MAX {
-            return Err(GrammarError::TooDeep);
-        }
         stack::run("grammar", || self.compile_here(source))
             .unwrap_or_else(|lost| Err(GrammarError::Compile(lost.to_string())))
     }
@@ -128,6 +133,10 @@ impl Grammars {
             }
             GrammarSource::JsonSchema(schema) => TopLevelGrammar::from_json_schema(schema.clone()),
             GrammarSource::Regex(regex) => TopLevelGrammar::from_regex(regex),
+            GrammarSource::Choice(texts) => {
+                let escaped: Vec<String> = texts.iter().map(|text| regex::escape(text)).collect();
+                TopLevelGrammar::from_regex(&escaped.join("|"))
+            }
             GrammarSource::Lark(lark) => TopLevelGrammar::from_lark(lark.clone()),
         };
         let matcher = Matcher::new(self.factory.create_parser(grammar));
@@ -146,12 +155,14 @@ fn check_length(source: &GrammarSource) -> Result<(), GrammarError> {
     match source {
         GrammarSource::JsonObject => Ok(()),
         GrammarSource::JsonSchema(schema) => {
+            if levels(schema).take(DEPTH_MAX + 1).count() > DEPTH_MAX {
+                return Err(GrammarError::TooDeep);
+            }
             check("the schema", schema.to_string().len(), SCHEMA_BYTES_MAX)?;
-            let patterns = levels(schema).flatten().filter_map(|value| match value {
-                Value::Object(map) => map.get("pattern")?.as_str().map(str::len),
-                _ => None,
-            });
-            check("the schema's patterns", patterns.sum(), PATTERN_BYTES_MAX)
+            check("the schema's patterns", pattern_bytes(schema)?, PATTERN_BYTES_MAX)
+        }
+        GrammarSource::Choice(texts) => {
+            check("the choice", texts.iter().map(String::len).sum(), PATTERN_BYTES_MAX)
         }
         GrammarSource::Regex(text) => {
             check("the regular expression", text.len(), PATTERN_BYTES_MAX)
@@ -160,25 +171,19 @@ fn check_length(source: &GrammarSource) -> Result<(), GrammarError> {
     }
 }
 
-/// How deep a grammar nests.
-fn depth(source: &GrammarSource) -> usize {
-    match source {
-        GrammarSource::JsonObject => 1,
-        GrammarSource::JsonSchema(schema) => levels(schema).take(DEPTH_MAX + 1).count(),
-        GrammarSource::Regex(text) | GrammarSource::Lark(text) => {
-            // What is quoted counts too: it is a bound, no more.
-            let mut open = 0usize;
-            let opened = |character| {
-                match character {
-                    '(' | '[' | '{' => open += 1,
-                    ')' | ']' | '}' => open = open.saturating_sub(1),
-                    _ => {}
-                }
-                open
-            };
-            text.chars().map(opened).max().unwrap_or(0)
+/// Bytes of all that a schema has compiled as regular expressions.
+fn pattern_bytes(schema: &Value) -> Result<usize, GrammarError> {
+    let mut bytes = 0;
+    for map in levels(schema).flatten().filter_map(Value::as_object) {
+        if map.contains_key(OPTIONS) {
+            return Err(GrammarError::Compile(format!("'{OPTIONS}' is not supported")));
         }
+        let pattern = map.get("pattern").and_then(Value::as_str);
+        let keys = map.get("patternProperties").and_then(Value::as_object);
+        bytes += pattern.map_or(0, str::len);
+        bytes += keys.into_iter().flatten().map(|(key, _)| key.len()).sum::<usize>();
     }
+    Ok(bytes)
 }
 
 /// A value's parts, those of one depth at a time: without recursion, for that is what is bounded.
@@ -237,12 +242,9 @@ impl Followed {
         self.0.consume_token(token).map_err(|error| follow(&error))
     }
 
-    /// Takes the last `count` tokens back.
-    ///
-    /// # Errors
-    /// [`GrammarError::Follow`] when so many were not taken.
-    pub fn roll_back(&mut self, count: usize) -> Result<(), GrammarError> {
-        self.0.rollback(count).map_err(|error| follow(&error))
+    /// The same, to look ahead with.
+    pub fn fork(&self) -> Followed {
+        Followed(self.0.clone())
     }
 }
 

@@ -42,16 +42,38 @@ fn a_draft_takes_room_that_is_there_and_no_blocks() {
     assert_eq!(rows, [(4, 0), (2, 0), (1, 1), (1, 0)]);
 }
 
+/// The next in line of the normal lane, with nothing there already.
+fn next(len: usize, len_max: usize) -> Waiting {
+    let place = Place::new(Lane::Normal, 0);
+    Waiting { len, len_max, ready: true, found: Found::default(), place, lane: Lane::Normal }
+}
+
+/// Admission where nobody runs.
+fn admit_alone(waiting: &[Waiting], blocks_available: usize) -> Admission {
+    admit(waiting.iter().copied(), &[], 4, blocks_available, None)
+}
+
 #[test]
 fn whoever_is_ready_and_does_not_fit_holds_up_the_rest() {
-    let none = Found::default();
-    let small = Waiting { len: 1, len_max: 2, ready: true, found: none };
-    let large = Waiting { len: 2 * BLOCK_LEN, len_max: usize::MAX, ready: true, found: none };
+    let small = next(1, 2);
+    let large = next(2 * BLOCK_LEN, usize::MAX);
     let lagging = Waiting { ready: false, ..large };
-    assert_eq!(admit([large, small].into_iter(), 5), None);
-    assert_eq!(admit([large, small].into_iter(), 6), Some((0, 6)));
-    assert_eq!(admit([lagging, small].into_iter(), 5), Some((1, 1)));
-    assert_eq!(admit([].into_iter(), 5), None);
+    let begin = |index, blocks| Admission::Begin { index, blocks };
+    assert_eq!(admit_alone(&[large, small], 5), Admission::Nobody);
+    assert_eq!(admit_alone(&[large, small], 6), begin(0, 6));
+    assert_eq!(admit_alone(&[lagging, small], 5), begin(1, 1));
+    assert_eq!(admit_alone(&[], 5), Admission::Nobody);
+}
+
+#[test]
+fn only_those_ahead_of_a_starved_one_begin() {
+    let small = next(1, 2);
+    let at = |arrival| Some(Place::new(Lane::Normal, arrival));
+    let admit = |starved| {
+        admit([Waiting { place: at(5).unwrap(), ..small }].into_iter(), &[], 4, 9, starved)
+    };
+    assert_eq!(admit(at(4)), Admission::Nobody);
+    assert_eq!(admit(at(6)), Admission::Begin { index: 0, blocks: 1 });
 }
 
 #[test]
@@ -73,21 +95,35 @@ fn urgent_requests_pass_later_lanes_but_only_so_many_pass_anybody() {
     assert!(place(Lane::Normal, 4097) > place(Lane::Idle, 0));
 }
 
+/// Only who stands behind, in a later lane, and only where that is enough.
 #[test]
 fn the_last_of_a_later_lane_gives_way() {
-    let running = [Lane::Interactive, Lane::Normal, Lane::Idle, Lane::Normal];
-    let gives_way = |to| gives_way(running.into_iter(), to);
-    assert_eq!(gives_way(Lane::Interactive), Some(3));
-    assert_eq!(gives_way(Lane::Normal), Some(2));
-    assert_eq!(gives_way(Lane::Idle), None);
+    let holding = |lane, arrival| Holding { place: Place::new(lane, arrival), lane, blocks: 2 };
+    let urgent = |arrival, len| Waiting {
+        place: Place::new(Lane::Interactive, arrival),
+        lane: Lane::Interactive,
+        ..next(len * BLOCK_LEN, len * BLOCK_LEN)
+    };
+    let mut running =
+        [holding(Lane::Interactive, 0), holding(Lane::Normal, 0), holding(Lane::Idle, 0)];
+    running.sort_by_key(|held| held.place);
+    let admit = |arrival, len, available| {
+        admit([urgent(arrival, len)].into_iter(), &running, 3, available, None)
+    };
+    assert_eq!(admit(1, 1, 9), Admission::GiveWay(2), "no place is left");
+    assert_eq!(admit(1, 5, 1), Admission::GiveWay(2), "four blocks and one");
+    assert_eq!(admit(1, 6, 1), Admission::Nobody, "not enough");
+    assert_eq!(admit(100, 5, 1), Admission::Nobody, "the normal one is ahead by now");
+    assert_eq!(admit(100, 3, 1), Admission::GiveWay(2));
+    assert_eq!(admit(9000, 1, 9), Admission::Nobody, "everybody is");
 }
 
 #[test]
 fn what_is_there_already_costs_nothing_that_others_hold() {
     let found = Found { blocks: 3, held: 2 };
-    let next = Waiting { len: 4 * BLOCK_LEN, len_max: 4 * BLOCK_LEN, ready: true, found };
-    assert_eq!(admit([next].into_iter(), 1), None, "one idle block and a new one");
-    assert_eq!(admit([next].into_iter(), 2), Some((0, 1)));
+    let next = Waiting { found, ..next(4 * BLOCK_LEN, 4 * BLOCK_LEN) };
+    assert_eq!(admit_alone(&[next], 1), Admission::Nobody, "one idle block and a new one");
+    assert_eq!(admit_alone(&[next], 2), Admission::Begin { index: 0, blocks: 1 });
 }
 
 const TENANT: Tenant = Tenant([0; 32]);
@@ -106,12 +142,13 @@ struct Length {
 }
 
 impl Length {
-    fn new(arrival: usize, len: usize, more: usize) -> Length {
+    /// Others came between one and the next: some stand ahead of urgent ones that came late.
+    fn new(arrival: usize, apart: usize, len: usize, more: usize) -> Length {
         let lane = [Lane::Interactive, Lane::Normal, Lane::Idle][arrival % 3];
         let mut keys = Vec::new();
         prefix::extend(&mut keys, &TENANT, &vec![arrival as u32 % 2; len + more]);
         Length {
-            place: Place::new(lane, arrival as u64),
+            place: Place::new(lane, (arrival * apart) as u64),
             lane,
             arrival,
             len,
@@ -138,27 +175,36 @@ struct Lengths {
 }
 
 impl Lengths {
-    fn admit(&mut self, ready: &impl Fn(usize) -> bool) {
+    fn admit(&mut self, starved: Option<Place>, ready: &impl Fn(usize) -> bool) {
+        let mut gave_way = 0;
         loop {
-            if self.running.len() < self.running_max && self.admit_next(ready) {
-                continue;
+            let view = |w: &Length| Waiting {
+                len: w.len,
+                len_max: w.len_max,
+                ready: ready(w.arrival),
+                found: self.pool.find(w.reusable()),
+                place: w.place,
+                lane: w.lane,
+            };
+            let holding: Vec<Holding> = self
+                .running
+                .iter()
+                .map(|r| Holding { place: r.place, lane: r.lane, blocks: r.blocks.ids().len() })
+                .collect();
+            let waiting = self.waiting.iter().map(view);
+            match admit(waiting, &holding, self.running_max, self.pool.available(), starved) {
+                Admission::Nobody => return,
+                Admission::Begin { index, blocks } => self.begin(index, blocks),
+                Admission::GiveWay(index) => {
+                    gave_way += 1;
+                    assert!(gave_way < 1000, "they give way in circles");
+                    self.requeue(index);
+                }
             }
-            let next = self.waiting.iter().find(|w| ready(w.arrival));
-            let Some(lane) = next.map(|w| w.lane) else { return };
-            let Some(index) = gives_way(self.running.iter().map(|r| r.lane), lane) else { return };
-            self.requeue(index);
         }
     }
 
-    fn admit_next(&mut self, ready: &impl Fn(usize) -> bool) -> bool {
-        let view = |w: &Length| Waiting {
-            len: w.len,
-            len_max: w.len_max,
-            ready: ready(w.arrival),
-            found: self.pool.find(w.reusable()),
-        };
-        let next = admit(self.waiting.iter().map(view), self.pool.available());
-        let Some((index, blocks)) = next else { return false };
+    fn begin(&mut self, index: usize, blocks: usize) {
         let mut begun = self.waiting.remove(index);
         let mut table = BlockTable::default();
         begun.named = self.pool.reuse(&mut table, begun.reusable());
@@ -167,7 +213,6 @@ impl Lengths {
         begun.blocks = table;
         let at = self.running.partition_point(|other| other.place < begun.place);
         self.running.insert(at, begun);
-        true
     }
 
     fn requeue(&mut self, index: usize) {
@@ -190,15 +235,14 @@ impl Lengths {
     }
 
     /// One step; true where it computed anything, or nobody was ready to.
-    fn step(&mut self, starved: &mut bool, ready: impl Fn(usize) -> bool) -> bool {
-        if !*starved {
-            self.admit(&ready);
-        }
+    fn step(&mut self, starved: &mut Option<Place>, ready: impl Fn(usize) -> bool) -> bool {
+        self.admit(*starved, &ready);
         let shares = loop {
             let candidates = self.candidates(&ready);
             let shares = schedule(&candidates, 64, self.pool.available());
-            *starved = shares.iter().any(|share| share.starved);
-            if !*starved || shares.iter().any(|share| share.rows > 0) {
+            let first = shares.iter().position(|share| share.starved);
+            *starved = first.map(|index| self.running[index].place);
+            if first.is_none() || shares.iter().any(|share| share.rows > 0) {
                 break shares;
             }
             let index = victim(&candidates).unwrap();
@@ -233,11 +277,12 @@ proptest! {
         sequences in prop::collection::vec((1usize..300, 1usize..300), 1..12),
         blocks in 19usize..40,
         running_max in 1usize..8,
+        apart in prop::sample::select(vec![1usize, 20, 50, 1000]),
         lags in any::<u64>(),
     ) {
         let waiting = sequences.iter().enumerate();
         let mut waiting: Vec<Length> =
-            waiting.map(|(arrival, &(len, more))| Length::new(arrival, len, more)).collect();
+            waiting.map(|(arrival, &(len, more))| Length::new(arrival, apart, len, more)).collect();
         waiting.sort_by_key(|length| length.place);
         let mut lengths = Lengths {
             pool: BlockPool::new(blocks),
@@ -246,7 +291,7 @@ proptest! {
             running_max,
             requeued: 0,
         };
-        let mut starved = false;
+        let mut starved = None;
         let mut steps = 0usize;
         while !(lengths.waiting.is_empty() && lengths.running.is_empty()) {
             steps += 1;

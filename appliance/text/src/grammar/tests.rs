@@ -53,9 +53,24 @@ fn a_regular_expression_is_followed_to_its_end() {
     assert_eq!(allowed(&tokenizer, &mut followed), ["b", "c", "<|im_end|>"]);
     accept(&tokenizer, &mut followed, "bc");
     assert_eq!(allowed(&tokenizer, &mut followed), ["<|im_end|>"]);
-    followed.roll_back(2).unwrap();
-    assert_eq!(allowed(&tokenizer, &mut followed), ["b", "c", "<|im_end|>"]);
+    let mut other = grammar.follow();
+    accept(&tokenizer, &mut other, "ab");
+    let mut ahead = other.fork();
+    accept(&tokenizer, &mut ahead, "c");
+    assert_eq!(allowed(&tokenizer, &mut ahead), ["<|im_end|>"]);
+    assert_eq!(allowed(&tokenizer, &mut other), ["b", "c", "<|im_end|>"], "it stays where it was");
     assert!(matches!(grammar.follow().accept(0), Err(GrammarError::Follow(_))));
+}
+
+#[test]
+fn one_of_several_texts_is_chosen() {
+    let tokenizer = tokenizer();
+    let grammars = Grammars::new(&tokenizer).unwrap();
+    let texts = ["a.c", "(b"].map(str::to_owned).to_vec();
+    let mut followed = grammars.compile(&GrammarSource::Choice(texts)).unwrap().follow();
+    assert_eq!(allowed(&tokenizer, &mut followed), ["(", "a"]);
+    accept(&tokenizer, &mut followed, "a");
+    assert_eq!(allowed(&tokenizer, &mut followed), ["."]);
 }
 
 #[test]
@@ -112,8 +127,10 @@ fn monsters() -> Vec<GrammarSource> {
         regex("((a{1,1000}){1,1000}){1,1000}"),
         regex("(a|b)*a(a|b){4000}"),
         regex(&within("(", "a", ")", 60)),
-        regex(&within("(", "a", ")", 20_000)),
-        regex(&text("(", 30_000)),
+        regex(&within("(", "a", ")", 2_000)),
+        regex(&within("(a|", "a", ")", 1_000)),
+        regex(&text("(\\)", 1_300)),
+        regex(&text("(", 4_000)),
         regex(&text("a?", PATTERN_BYTES_MAX / 2)),
         regex(&text("(a|b)*c", PATTERN_BYTES_MAX / 7)),
         regex(&text("a|", PATTERN_BYTES_MAX / 2)),
@@ -121,7 +138,8 @@ fn monsters() -> Vec<GrammarSource> {
         regex("(.*a.{200}){50}"),
         lark("start: start start"),
         lark(&format!("start: {}", within("(", "\"a\"", ")", 60))),
-        lark(&format!("start: {}", within("(", "\"a\"", ")", 20_000))),
+        lark(&format!("start: {}", within("(", "\"a\"", ")", 2_000))),
+        lark(&format!("start: A\nA: {}", within("(", "\")\"", ")", 1_000))),
         lark(&format!("start: {}", text("\"a\" ", 1_000))),
         lark(&format!("start: {}\"a\"", text("\"a\" | ", 600))),
         lark(&format!("start: r0\n{long_chain}r300: \"a\"\n")),
@@ -134,6 +152,12 @@ fn monsters() -> Vec<GrammarSource> {
         GrammarSource::JsonSchema(json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]})),
         GrammarSource::JsonSchema(json!({"$ref": "https://example.com/schema"})),
         GrammarSource::JsonSchema(json!({"type": "string", "pattern": "(a|b)*a(a|b){4000}"})),
+        GrammarSource::JsonSchema(json!({"type": "object", "patternProperties": {
+            (text("a?", 2_000)): {"type": "string"}}})),
+        GrammarSource::JsonSchema(json!({"type": "object", "patternProperties": {
+            (text("a?", 20_000)): {"type": "string"}}})),
+        GrammarSource::JsonSchema(json!({"type": "object",
+            "x-guidance": {"whitespace_pattern": text("a?", 20_000)}})),
         GrammarSource::JsonSchema(json!({"type": "string", "maxLength": 1u64 << 40})),
         GrammarSource::JsonSchema(json!({"type": "array", "minItems": 1u64 << 40})),
     ]

@@ -3,14 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod constraints;
+mod prefixes;
 mod tiny;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{
-    Begun, Config, Constraint, Distribution, EndReason, Event, Handle, Lane, Logprobs, Mask,
-    Refused, Request, Sampling, Tenant, Token, TokenStream, start,
+    Begun, Config, Distribution, EndReason, Event, Handle, Lane, Logprobs, Refused, Request,
+    Sampling, Tenant, Token, TokenStream, start,
 };
 
 const CONFIG: Config = Config {
@@ -239,62 +241,6 @@ fn aborting_ends_everything_with_one_event() {
     }
 }
 
-/// The second time, and for what goes on from there, the prefix is there; for another tenant it is
-/// not. The answers are the same to the bit.
-#[test]
-fn a_prefix_is_reused_within_its_tenant_and_nowhere_else() {
-    let engine = engine(64);
-    let prompt: Vec<u32> = (0..150).map(|i| i * 7 % 320).collect();
-    let (first, _) = drain_all(engine.submit(request(&prompt, 40)).unwrap());
-    assert_eq!(cached_tokens(&first), 0);
-    let (again, _) = drain_all(engine.submit(request(&prompt, 40)).unwrap());
-    assert_eq!(cached_tokens(&again), 128, "whole blocks, and one token at least is computed");
-    assert_eq!(first.tokens, again.tokens);
-    let answer: Vec<u32> = first.tokens.iter().map(|token| token.id).collect();
-    let longer = [prompt.clone(), answer].concat();
-    let (longer_cached, _) = drain_all(engine.submit(request(&longer, 20)).unwrap());
-    assert_eq!(cached_tokens(&longer_cached), 160, "what was answered too");
-    let other = |prompt: &[u32]| Request { tenant: Tenant([8; 32]), ..request(prompt, 20) };
-    let (stranger, _) = drain_all(engine.submit(other(&longer)).unwrap());
-    assert_eq!(cached_tokens(&stranger), 0);
-    assert_eq!(longer_cached.tokens, stranger.tokens);
-    let stats = engine.stats();
-    assert_eq!(stats.prompt_tokens_cached, 128 + 160);
-    assert_eq!(stats.prompt_tokens_asked, 2 * 150 + 2 * 190);
-}
-
-/// Of several that begin alike the first computes the beginning, and the others wait for it.
-#[test]
-fn what_is_being_computed_is_not_computed_again() {
-    let engine = engine(64);
-    let prompt: Vec<u32> = (0..200).map(|i| i * 7 % 320).collect();
-    let alone = drain(engine_of_its_own(&prompt));
-    let streams: Vec<_> = (0..4).map(|_| engine.submit(request(&prompt, 20)).unwrap()).collect();
-    let answers: Vec<_> = streams.into_iter().map(drain_all).collect();
-    let cached: Vec<usize> = answers.iter().map(|(answer, _)| cached_tokens(answer)).collect();
-    assert_eq!(cached, [0, 192, 192, 192]);
-    assert!(answers.iter().all(|(answer, _)| answer.tokens == alone.0));
-}
-
-/// A block that changes its tenant is empty before the new one writes to it: its rest, which nobody
-/// has written yet, holds nothing of the last tenant's.
-#[test]
-fn what_a_tenant_left_does_not_change_anothers_answer() {
-    let engine = engine(8);
-    let prompt = |n: u32| -> Vec<u32> { (0..200).map(|i| (i * n + 1) % 320).collect() };
-    let fresh = drain(engine_of_its_own(&prompt(3)));
-    for tenant in 0..4 {
-        let left = Request { tenant: Tenant([tenant; 32]), ..request(&prompt(5), 20) };
-        drain(engine.submit(left).unwrap());
-        let (answer, _) = drain_all(engine.submit(request(&prompt(3), 20)).unwrap());
-        assert_eq!(answer.tokens, fresh.0);
-    }
-}
-
-fn engine_of_its_own(prompt: &[u32]) -> TokenStream {
-    engine(8).submit(request(prompt, 20)).unwrap()
-}
-
 /// Idle sequences hold all places and nearly all blocks; the interactive one is served first, and
 /// what gave way ends as if nothing had been.
 #[test]
@@ -314,6 +260,35 @@ fn an_interactive_request_takes_the_place_of_an_idle_one() {
     assert!(stats.requeued > 0 && stats.ended < 4, "it did not wait for an end: {stats:?}");
     let together: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
     assert_eq!(alone, together, "log-probabilities to the bit");
+}
+
+/// So many pass an old request of a later lane that it stands ahead of the next urgent one, which
+/// then has to wait for it.
+#[test]
+fn an_old_request_of_a_later_lane_is_not_passed_for_ever() {
+    let engine = start(Box::new(tiny::executor(16)), Config { running_max: 1, ..CONFIG }).unwrap();
+    let old = engine.submit(request(&[9; 40], 470)).unwrap();
+    let reader = std::thread::spawn(|| drain(old));
+    for n in 0..70 {
+        let urgent = Request { lane: Lane::Interactive, ..request(&[n], 1) };
+        assert_eq!(drain(engine.submit(urgent).unwrap()).0.len(), 1);
+    }
+    assert_eq!(reader.join().unwrap().0.len(), 470);
+}
+
+/// An urgent request that would not fit if all that may give way did takes nothing from anybody.
+#[test]
+fn nobody_gives_way_in_vain() {
+    let engine = engine(16);
+    let urgent = |prompt: &[u32], len| Request { lane: Lane::Interactive, ..request(prompt, len) };
+    let holding = engine.submit(urgent(&[1; 290], 60)).unwrap();
+    let idle = Request { lane: Lane::Idle, ..request(&[2; 40], 60) };
+    let idle = engine.submit(idle).unwrap();
+    wait_until("both to run", || engine.stats().running == 2);
+    let large = engine.submit(urgent(&[3; 350], 5)).unwrap();
+    let readers = [holding, idle, large].map(|stream| std::thread::spawn(|| drain(stream).0.len()));
+    assert_eq!(readers.map(|reader| reader.join().unwrap()), [60, 60, 5]);
+    assert_eq!(engine.stats().requeued, 0);
 }
 
 #[test]
@@ -357,181 +332,4 @@ fn a_prompt_is_scored_as_if_it_were_drawn() {
     assert_eq!(cached_tokens(&whole), 64);
     let (only, end) = drain_all(engine.submit(Request { tokens_max: 0, ..scored }).unwrap());
     assert_eq!((only.prompt.len(), only.tokens.len(), end), (70, 0, EndReason::Length));
-}
-
-/// Lets the token after the last one come, or the stop token after some; or goes wrong there.
-struct Counting {
-    next: u32,
-    end: u32,
-    wrong: Option<Wrong>,
-}
-
-#[derive(Clone, Copy)]
-enum Wrong {
-    Fails,
-    Panics,
-    LetsNothingCome,
-}
-
-impl Constraint for Counting {
-    fn mask(&mut self) -> Result<Mask, String> {
-        let mut words = vec![0; tiny::VOCABULARY_LEN / 32];
-        match (self.next == self.end, self.wrong) {
-            (true, Some(Wrong::Fails)) => return Err("it went wrong".to_owned()),
-            (true, Some(Wrong::Panics)) => panic!("as the test wants it"),
-            (true, Some(Wrong::LetsNothingCome)) => {}
-            _ => words[self.next as usize / 32] |= 1 << (self.next % 32),
-        }
-        Ok(Mask(words))
-    }
-
-    fn accept(&mut self, token: u32) -> Result<(), String> {
-        if token != self.next {
-            return Err(format!("{token} came, not {}", self.next));
-        }
-        self.next += 1;
-        Ok(())
-    }
-
-    fn roll_back(&mut self, count: usize) -> Result<(), String> {
-        self.next -= count as u32;
-        Ok(())
-    }
-}
-
-#[test]
-fn a_constrained_answer_is_as_its_constraint_says_and_others_are_as_ever() {
-    let engine = engine(64);
-    let free = drain(engine.submit(request(&[5; 40], 30)).unwrap());
-    let beside = engine.submit(request(&[5; 40], 30)).unwrap();
-    let streams: Vec<_> = (0..3u32)
-        .map(|n| {
-            let request = Request { stop_tokens: vec![n + 20], ..request(&[n, 1, 2], 50) };
-            let counting = Counting { next: n, end: n + 20, wrong: None };
-            engine.submit_constrained(request, Some(Box::new(counting))).unwrap()
-        })
-        .collect();
-    for (n, stream) in (0..3u32).zip(streams) {
-        let (tokens, end) = drain(stream);
-        let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
-        assert_eq!(ids, (n..n + 20).collect::<Vec<u32>>());
-        assert_eq!(end, EndReason::Stop(n + 20));
-    }
-    assert_eq!(drain(beside), free);
-    assert_eq!(engine.stats().mask_s.count(), 3 * 21);
-}
-
-/// A mask that does not come delays nobody but its own request.
-#[test]
-fn a_slow_constraint_holds_up_nobody() {
-    const FOREVER: Duration = Duration::from_secs(20);
-    struct Slow(Counting, std::sync::mpsc::Receiver<()>);
-    impl Constraint for Slow {
-        fn mask(&mut self) -> Result<Mask, String> {
-            // Either it is let go, or the test has failed already.
-            let _ = self.1.recv_timeout(FOREVER);
-            self.0.mask()
-        }
-        fn accept(&mut self, token: u32) -> Result<(), String> {
-            self.0.accept(token)
-        }
-        fn roll_back(&mut self, count: usize) -> Result<(), String> {
-            self.0.roll_back(count)
-        }
-    }
-    let engine = engine(64);
-    let free = drain(engine.submit(request(&[5; 40], 100)).unwrap());
-    let (gate, waits) = std::sync::mpsc::channel();
-    let slow = Slow(Counting { next: 7, end: 300, wrong: None }, waits);
-    let slow = engine.submit_constrained(request(&[1], 10), Some(Box::new(slow))).unwrap();
-    let began = Instant::now();
-    assert_eq!(drain(engine.submit(request(&[5; 40], 100)).unwrap()), free);
-    assert!(began.elapsed() < FOREVER, "it waited for the mask");
-    drop(gate);
-    // Where that took long, so did the mask, and its request ends for it.
-    let (tokens, end) = drain(slow);
-    assert!(tokens.len() == 10 || matches!(end, EndReason::Failed(_)), "{end:?}");
-}
-
-/// Whatever goes wrong in a constraint ends its own request with an error, never without a mask.
-#[test]
-fn a_constraint_that_goes_wrong_ends_its_request_alone() {
-    let engine = engine(64);
-    let free = drain(engine.submit(request(&[5; 40], 30)).unwrap());
-    for wrong in [Wrong::Fails, Wrong::Panics, Wrong::LetsNothingCome] {
-        let beside = engine.submit(request(&[5; 40], 30)).unwrap();
-        let counting = Counting { next: 7, end: 12, wrong: Some(wrong) };
-        let stream = engine.submit_constrained(request(&[1], 50), Some(Box::new(counting)));
-        let (tokens, end) = drain(stream.unwrap());
-        assert_eq!(tokens.iter().map(|token| token.id).collect::<Vec<_>>(), [7, 8, 9, 10, 11]);
-        assert!(matches!(end, EndReason::Failed(_)), "{end:?}");
-        assert_eq!(drain(beside), free);
-    }
-}
-
-/// Lets one of two tokens come, by how many came before: what it lets come repeats itself.
-struct Alternating {
-    came: Vec<u32>,
-}
-
-impl Constraint for Alternating {
-    fn mask(&mut self) -> Result<Mask, String> {
-        let mut words = vec![0; tiny::VOCABULARY_LEN / 32];
-        let first = self.came.len() as u32 % 5 * 2;
-        words[0] = 0b11 << first;
-        Ok(Mask(words))
-    }
-
-    fn accept(&mut self, token: u32) -> Result<(), String> {
-        self.came.push(token);
-        Ok(())
-    }
-
-    fn roll_back(&mut self, count: usize) -> Result<(), String> {
-        let len = self.came.len().checked_sub(count).ok_or("so many did not come")?;
-        self.came.truncate(len);
-        Ok(())
-    }
-}
-
-/// Drafts change how many tokens a step yields, and nothing else: not with penalties, not at a
-/// temperature, not under a constraint, not beside others, not where blocks are scarce.
-#[test]
-fn drafts_change_no_answer() {
-    let samplings = [
-        Sampling { temperature: 0.0, ..Sampling::default() },
-        Sampling { temperature: 0.3, seed: 5, ..Sampling::default() },
-        Sampling { temperature: 0.2, repetition_penalty: 1.05, seed: 6, ..Sampling::default() },
-        Sampling { temperature: 0.5, frequency_penalty: 0.01, seed: 7, ..Sampling::default() },
-    ];
-    let answers = |draft_len_max: usize, blocks: usize| {
-        let config = Config { draft_len_max, ..CONFIG };
-        let engine = start(Box::new(tiny::executor(blocks)), config).unwrap();
-        let streams: Vec<_> = samplings
-            .iter()
-            .enumerate()
-            .map(|(n, sampling)| {
-                let sampling = sampling.clone();
-                let request = Request { sampling, ..request(&[n as u32 + 3; 30], 140) };
-                let alternating = Alternating { came: Vec::new() };
-                let constraint = (n % 2 == 1).then(|| Box::new(alternating) as Box<dyn Constraint>);
-                engine.submit_constrained(request, constraint).unwrap()
-            })
-            .collect();
-        let readers: Vec<_> =
-            streams.into_iter().map(|stream| std::thread::spawn(|| drain(stream))).collect();
-        let answers: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
-        (answers, engine.stats())
-    };
-    let (plain, stats) = answers(0, 64);
-    assert_eq!(stats.drafted_tokens, 0);
-    assert!(plain.iter().all(|(tokens, end)| tokens.len() == 140 && *end == EndReason::Length));
-    for (draft_len_max, blocks) in [(1, 64), (8, 64), (32, 64), (8, 16)] {
-        let (drafted, stats) = answers(draft_len_max, blocks);
-        assert_eq!(drafted, plain, "log-probabilities to the bit: {draft_len_max} {blocks}");
-        assert!(stats.kept_tokens > 50, "drafts were kept: {stats:?}");
-        assert!(stats.drafted_tokens > stats.kept_tokens, "and given up: {stats:?}");
-        assert_eq!(stats.output_tokens, 4 * 140);
-        assert_eq!(stats.blocks_used, 0);
-    }
 }
