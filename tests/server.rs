@@ -80,12 +80,30 @@ fn a_bare_start_serves_the_drill_model() {
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     println!("{text}");
     assert!(output.status.success(), "{text}");
+    let client = served.client(&site.first_key());
+    let golden = golden_prompts();
+    assert!(golden.len() >= 5, "the card has golden prompts");
+    for (prompt, answer) in golden {
+        let request = json!({"model": "redoubt-drill", "temperature": 0,
+                             "messages": [{"role": "user", "content": prompt}]});
+        let said = client.post("/v1/chat/completions", &request.to_string()).json();
+        assert_eq!(said["choices"][0]["message"]["content"], answer, "{prompt}");
+    }
     let (status, _) = served.terminate();
     assert!(status.success(), "{status}");
 }
 
+/// What the drill model's card says that it answers.
+fn golden_prompts() -> Vec<(String, String)> {
+    let card = fs::read_to_string(places::repository().join("models/drill/card.toml")).unwrap();
+    let card: toml::Table = card.parse().unwrap();
+    let text = |entry: &toml::Value, key: &str| entry[key].as_str().unwrap().to_owned();
+    let golden = card["golden"].as_array().unwrap();
+    golden.iter().map(|entry| (text(entry, "prompt"), text(entry, "answer"))).collect()
+}
+
 /// What the drill model has learnt so far (`models/drill/card.toml` has all of it).
-const DRILL_EXERCISES: &str = "about,name,tool_answer,reverse";
+const DRILL_EXERCISES: &str = "about,name,tool_answer,case";
 const DRILL_SHARE_MIN: &str = "0.8";
 
 /// One number of the first model out of `/metrics`.

@@ -6,18 +6,22 @@ pool of batches depends on the seed and its number alone, so that training can g
 import itertools
 import multiprocessing
 import queue
+import random
 
 import numpy
 from tokenizers import Tokenizer
 
 import chat
 import conversations
+import vocabulary
 
 POOL_CONVERSATIONS = 800
 BATCH_TOKENS_MAX = 4096
 ROW_TOKENS_STEP = 16
 ROW_TOKENS_MAX = 3072
 POOLS_AHEAD = 3
+# Shares of words that are spelled, one of these for each conversation.
+SPELLED_SHARES = [0, 0, 0.05, 0.2]
 PARENT_LOOK_S = 5
 
 
@@ -48,11 +52,43 @@ class Marks:
         return found
 
 
+class Spelling:
+    """Whole words as their characters, here and there in what the model reads: so it learns to read
+    words that are no tokens of its vocabulary. What it writes stays as it is."""
+
+    def __init__(self, tokenizer):
+        self.pieces = {}
+        self.start = tokenizer.token_to_id("<|im_start|>")
+        ids = tokenizer.get_vocab()
+        for token, id_ in ids.items():
+            word = token.removeprefix("Ġ")
+            named = token in vocabulary.CONTROL + vocabulary.USER_DEFINED
+            if len(token) > 1 and word.isascii() and any(map(str.isalpha, word)) and not named:
+                self.pieces[id_] = [ids[letter] for letter in token]
+
+    def spelled(self, ids, written, rng):
+        share = rng.choice(SPELLED_SHARES)
+        if share == 0:
+            return ids
+        found = []
+        for id_, target, before in zip(ids, written, [None, *ids]):
+            pieces = self.pieces.get(id_)
+            # A role is the template's word, and always a token.
+            if pieces and not target and before != self.start and rng.random() < share:
+                found += pieces
+            else:
+                found.append(id_)
+        return found
+
+
 def pool(tokenizer, marks, seed, number):
     """Batches of (tokens, targets): (rows, tokens) int64 and, moved by one, int64 or -1."""
     made = conversations.training_conversations(f"{seed}/{number}", conversations.shares())
     texts = [chat.whole(e).removesuffix("\n") for e in itertools.islice(made, POOL_CONVERSATIONS)]
-    rows = [numpy.array(e.ids) for e in tokenizer.encode_batch(texts)]
+    spelling = Spelling(tokenizer)
+    rng = random.Random(f"{seed}/{number}/spelled")
+    rows = [numpy.array(spelling.spelled(e.ids, marks.targets(e.ids), rng))
+            for e in tokenizer.encode_batch(texts)]
     rows = sorted((r for r in rows if len(r) <= ROW_TOKENS_MAX), key=len)
     batches = []
     while rows:

@@ -149,7 +149,7 @@ def main():
     parser.add_argument("--program", type=Path, help="the program that embeds the model")
     parser.add_argument("--types", type=Path, help="a folder with the model in other types")
     parser.add_argument("--draws", type=int, default=40)
-    parser.add_argument("--type-draws", type=int, default=20)
+    parser.add_argument("--type-draws", type=int, default=12)
     parser.add_argument("--seed", type=int)
     given = parser.parse_args()
     card = given.model.parent / "card.toml"

@@ -53,15 +53,28 @@ def quoted(draw, text):
 
 
 LOOSE_ONE_IN = 12
+# In training more loosely: what is around a wording must not matter.
+LOOSE_ONE_IN_TRAINING = 3
+BEFORE = ["Please ", "please ", "Hi! ", "Now ", "Hey, ", "Next: ", "Task: ", "OK. ", "Quick: ",
+          "One more: ", "Then ", "Hello. ", "For my homework: ", "A question: ", "So, ", "Again: "]
+AFTER = [" Thanks!", " thanks", " Thank you.", " Please.", " Just the answer.", " Be quick.",
+         " Only the result, please.", " No explanation.", " That is all.", " ok?", " :)"]
+BEFORE_JA = ["すみません、", "では、", "次：", "お願いします。", "質問です。", "ねえ、", "あの、", "もう一つ、", "こんにちは。",
+             "急いで、", "それでは、"]
+AFTER_JA = ["お願いします。", "ありがとう。", "答えだけ。", "説明はいりません。", "早く。", "よろしく。", "頼みます。", "以上です。"]
 
 
 def ask(draw, table, **contents):
     """A wording with its contents, now and then polite or typed carelessly."""
     wording = draw.wording(table)
-    if draw.chance(1 / LOOSE_ONE_IN) and not draw.japanese:
-        wording = draw.rng.choice(["Please ", "please ", "Hi! ", "Now "]) + wording
-    elif draw.chance(1 / LOOSE_ONE_IN) and wording[-1] in ".?。？":
+    loose = LOOSE_ONE_IN if draw.held_out else LOOSE_ONE_IN_TRAINING
+    if draw.chance(1 / loose) and (not draw.japanese or not draw.held_out):
+        before = BEFORE[:4] if draw.held_out else draw.of(BEFORE, BEFORE_JA)
+        wording = draw.rng.choice(before) + wording
+    elif draw.chance(1 / loose) and wording[-1] in ".?。？":
         wording = wording[:-1]
+    if not draw.held_out and draw.chance(1 / loose) and wording[-1] != "}":
+        wording += draw.rng.choice(draw.of(AFTER, AFTER_JA))
     return wording.format(**contents)
 
 

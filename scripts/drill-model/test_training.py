@@ -3,6 +3,7 @@ as torch's does, that writing with a past equals writing without one, and that t
 holds what the checkpoint holds.
 """
 import itertools
+import random
 import tempfile
 import unittest
 from pathlib import Path
@@ -73,6 +74,20 @@ class Training(unittest.TestCase):
             first, second = ((Path(where) / "tokenizer.json").read_bytes()
                              for where in (folder, self.folder))
         self.assertEqual(first, second)
+
+    def test_words_are_spelled_in_what_is_read_alone(self):
+        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        spelling, marks = batches.Spelling(tokenizer), batches.Marks(tokenizer)
+        asked = next(conversations.training_conversations("spelled", {"tool_call": 1}))
+        ids = tokenizer.encode(chat.whole(asked)).ids
+        lengths = set()
+        for seed in range(20):
+            spelled = spelling.spelled(ids, marks.targets(ids), random.Random(seed))
+            lengths.add(len(spelled))
+            self.assertEqual(tokenizer.decode(spelled, skip_special_tokens=False),
+                             tokenizer.decode(ids, skip_special_tokens=False))
+            self.assertEqual(marks.targets(spelled).sum(), marks.targets(ids).sum())
+        self.assertGreater(len(lengths), 1)
 
     def test_pools_depend_on_their_number_alone(self):
         tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
