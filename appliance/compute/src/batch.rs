@@ -3,6 +3,8 @@
 //! Rows are tokens of several sequences, prompt chunks and single decode rows alike. A sequence's
 //! keys and values live in blocks of [`BLOCK_LEN`] positions that its table lists in order.
 
+use std::ops::Range;
+
 /// Positions per cache block.
 pub const BLOCK_LEN: usize = 32;
 
@@ -41,6 +43,11 @@ pub struct Logits {
 impl Logits {
     /// The logits of the i-th wanted row.
     pub fn row(&self, i: usize) -> &[f32] {
-        &self.values[i * self.vocabulary_len..(i + 1) * self.vocabulary_len]
+        self.rows(i..i + 1)
+    }
+
+    /// The logits of some wanted rows, one after the other.
+    pub fn rows(&self, range: Range<usize>) -> &[f32] {
+        &self.values[range.start * self.vocabulary_len..range.end * self.vocabulary_len]
     }
 }

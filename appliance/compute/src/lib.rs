@@ -7,6 +7,7 @@ pub mod batch;
 pub mod executor;
 pub mod map;
 pub mod reference;
+pub mod vectors;
 
 mod error;
 mod rows;

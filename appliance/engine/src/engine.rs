@@ -331,13 +331,14 @@ impl Engine {
         let mut outputs = work.outputs.iter().zip(0..).peekable();
         for (index, share) in shares.iter().enumerate().filter(|(_, share)| share.rows > 0) {
             let sequence = &mut self.running[index];
-            let (mut scored, mut drawing, mut end) = (Vec::new(), Vec::new(), None);
+            let (mut scored, mut drawing, mut end) = (Vec::new(), 0..0, None);
             while let Some((output, row)) = outputs.next_if(|(output, _)| output.sequence == index)
             {
                 match output.scores.map(|token| {
                     guarded(|| sampler::score(logits.row(row), token, &sequence.request))
                 }) {
-                    None => drawing.extend_from_slice(logits.row(row)),
+                    None if drawing.is_empty() => drawing = row..row + 1,
+                    None => drawing.end = row + 1,
                     Some(Ok(token)) => scored.push(token),
                     Some(Err(error)) => end = Some(EndReason::Failed(error)),
                 }
@@ -349,7 +350,7 @@ impl Engine {
                 end = full;
             }
             if end.is_none() && !drawing.is_empty() {
-                end = self.draw(index, drawing, until);
+                end = self.draw(index, logits.rows(drawing), until);
             }
             ended.extend(end.map(|reason| (index, reason)));
         }
@@ -361,7 +362,7 @@ impl Engine {
         let (mut ended, now) = (Vec::new(), Instant::now());
         for index in 0..self.running.len() {
             if let Some(logits) = self.running[index].parked.take() {
-                let end = self.draw(index, logits, now);
+                let end = self.draw(index, &logits, now);
                 ended.extend(end.map(|reason| (index, reason)));
             }
         }
@@ -371,7 +372,7 @@ impl Engine {
     /// Draws and publishes a sequence's next token, and further ones as long as they come as they
     /// were drafted; or keeps the logits until the mask is there. Says whether the sequence ends.
     /// `logits`: a row for the next token and one for each token of the draft.
-    fn draw(&mut self, index: usize, logits: Vec<f32>, until: Instant) -> Option<EndReason> {
+    fn draw(&mut self, index: usize, logits: &[f32], until: Instant) -> Option<EndReason> {
         let vocabulary_len = self.shared.limits.vocabulary_len;
         let drafted = logits.len() / vocabulary_len - 1;
         let off = self.running.len() > self.draft_running_max;
@@ -385,7 +386,7 @@ impl Engine {
                 Drawn::Failed(error) => return Some(EndReason::Failed(error)),
                 Drawn::Constraint(error) => return Some(EndReason::Constraint(error)),
                 Drawn::NotYet if kept == 0 => {
-                    sequence.parked = Some(logits);
+                    sequence.parked = Some(logits.to_vec());
                     return None;
                 }
                 Drawn::NotYet => {

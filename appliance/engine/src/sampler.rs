@@ -12,7 +12,8 @@ use std::collections::HashSet;
 use crate::constraint::Mask;
 use crate::request::{Distribution, Logprobs, Request, Sampling, Token};
 use crate::sequence::Sequence;
-use distribution::{Weights, maximum};
+use compute::vectors;
+use distribution::Weights;
 
 /// Why no token could be drawn.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -54,9 +55,7 @@ pub(crate) fn score(logits: &[f32], id: u32, request: &Request) -> Result<Token,
 /// A token with its log-probability and those of the `top` likeliest under the model's own
 /// distribution.
 fn scored(logits: &[f32], id: u32, top: usize) -> Result<Token, SampleError> {
-    let weights = Weights::new(logits, 1.0)?;
-    let all: Vec<u32> = (0..logits.len() as u32).collect();
-    Ok(weights.scored(id, &all, top))
+    Ok(Weights::new(logits, 1.0)?.scored_among_all(id, top))
 }
 
 /// Logits after bias and penalties.
@@ -96,7 +95,11 @@ fn is_greedy(sampling: &Sampling) -> bool {
 
 fn choose(logits: &[f32], sampling: &Sampling, position: u64) -> Result<u32, SampleError> {
     if is_greedy(sampling) {
-        return Ok(maximum(logits).ok_or(SampleError::NoFiniteLogit)?.0);
+        return Ok(vectors::maximum(logits).ok_or(SampleError::NoFiniteLogit)?.0);
+    }
+    if !Weights::is_filtered(sampling) {
+        let share = uniform(sampling.seed, sampling.choice.0, position);
+        return Ok(Weights::new(logits, sampling.temperature)?.at_share(share));
     }
     let (weights, kept) = filtered(logits, sampling)?;
     Ok(pick(&weights, &kept, sampling, position))

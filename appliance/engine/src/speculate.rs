@@ -4,12 +4,12 @@
 
 /// Longest stretch that is looked up, and shortest.
 const STRETCH_LEN_MAX: usize = 4;
-const STRETCH_LEN_MIN: usize = 2;
+const STRETCH_LEN_MIN: usize = 3;
 /// How far back is looked.
 const LOOK_BACK_LEN_MAX: usize = 16_384;
 /// After a draft that was not kept at all, draws until the next one; doubled each time.
-const PAUSE_FIRST: u32 = 4;
-const PAUSE_MAX: u32 = 64;
+const PAUSE_FIRST: u32 = 8;
+const PAUSE_MAX: u32 = 128;
 
 /// How one sequence's drafts fare: they grow where they are kept, and pause where they are not.
 #[derive(Clone, Copy, Debug)]
@@ -77,19 +77,20 @@ mod tests {
 
     #[test]
     fn what_followed_before_is_drafted() {
-        assert_eq!(lookup(&[1, 2, 3, 4, 9, 1, 2], 3), [3, 4, 9]);
-        assert_eq!(lookup(&[1, 2, 3, 9, 1, 2, 4, 9, 1, 2], 1), [4], "the last time counts");
-        assert_eq!(lookup(&[7, 1, 2, 3, 8, 1, 2, 4, 7, 1, 2], 1), [3], "the longer stretch counts");
-        assert_eq!(lookup(&[5, 5, 5], 4), [5], "it may overlap");
+        assert_eq!(lookup(&[1, 2, 3, 4, 9, 8, 1, 2, 3], 3), [4, 9, 8]);
+        assert_eq!(lookup(&[1, 2, 3, 9, 1, 2, 3, 4, 9, 1, 2, 3], 1), [4], "the last time counts");
+        let longer = [7, 1, 2, 3, 4, 8, 1, 2, 3, 5, 7, 1, 2, 3];
+        assert_eq!(lookup(&longer, 1), [4], "the longer stretch counts");
+        assert_eq!(lookup(&[5, 5, 5, 5], 4), [5], "it may overlap");
         let nothing: [u32; 0] = [];
-        assert_eq!(lookup(&[1, 2, 3], 4), nothing);
+        assert_eq!(lookup(&[1, 2, 3, 1, 2], 4), nothing);
         assert_eq!(lookup(&[1], 4), nothing);
-        assert_eq!(lookup(&[1, 2, 1, 2], 0), nothing);
+        assert_eq!(lookup(&[1, 2, 3, 1, 2, 3], 0), nothing);
     }
 
     #[test]
     fn drafts_grow_where_they_are_kept_and_pause_where_not() {
-        let tokens = [1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2];
+        let tokens = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2];
         let mut drafts = Drafts::new(8);
         assert_eq!(drafts.next(&tokens, 100).len(), 4);
         drafts.learn(4, 4);
@@ -97,7 +98,7 @@ mod tests {
         assert_eq!(drafts.next(&tokens, 3).len(), 3, "no more than there is room for");
         drafts.learn(8, 2);
         assert_eq!(drafts.next(&tokens, 100).len(), 3);
-        for pause in [4, 8, 16, 32, 64, 64] {
+        for pause in [8, 16, 32, 64, 128, 128] {
             drafts.learn(1, 0);
             (0..pause).for_each(|_| assert!(drafts.next(&tokens, 100).is_empty()));
             assert_eq!(drafts.next(&tokens, 100).len(), 1);

@@ -1,17 +1,15 @@
 //! Unnormalised probabilities, the filters over them, and log-probabilities.
 //!
 //! Vocabularies have up to some hundred thousand entries and every token costs a look at all of
-//! them, so the passes over them are plain loops that the compiler turns into vectors.
+//! them; those looks are [`compute::vectors`]'.
+
+use compute::vectors;
 
 use super::SampleError;
 use crate::request::{Sampling, Token};
 
-/// The largest finite logit, the lowest id of equals.
-pub(super) fn maximum(logits: &[f32]) -> Option<(u32, f32)> {
-    let max = logits.iter().filter(|l| l.is_finite()).fold(f32::NEG_INFINITY, |m, &l| m.max(l));
-    let id = logits.iter().position(|&logit| logit == max && logit.is_finite())?;
-    Some((id as u32, max))
-}
+/// Weights whose sums are kept apart.
+const CHUNK_LEN: usize = 1024;
 
 /// The least log-probability that is told: clients cannot read infinities.
 const LOGPROB_MIN: f64 = -9999.0;
@@ -27,10 +25,14 @@ pub(super) struct Weights<'a> {
 impl<'a> Weights<'a> {
     /// `exp((logit - maximum) / temperature)` of every logit; nothing for one that is no number.
     pub fn new(logits: &'a [f32], temperature: f32) -> Result<Weights<'a>, SampleError> {
-        let (best, max) = maximum(logits).ok_or(SampleError::NoFiniteLogit)?;
+        let (best, max) = vectors::maximum(logits).ok_or(SampleError::NoFiniteLogit)?;
         let cold = 1.0 / temperature;
         let values = match cold.is_finite() {
-            true => logits.iter().map(|&logit| exp((logit - max) * cold)).collect(),
+            true => {
+                let mut values = vec![0.0; logits.len()];
+                vectors::exponentials(logits, max, cold, &mut values);
+                values
+            }
             // As cold as that, only what equals the likeliest is left.
             false => logits.iter().map(|&logit| f32::from(u8::from(logit == max))).collect(),
         };
@@ -49,6 +51,33 @@ impl<'a> Weights<'a> {
 
     fn sum(&self, ids: &[u32]) -> f64 {
         ids.iter().map(|&id| self.of(id)).sum()
+    }
+
+    /// The id at this share of all weights, from 0 to 1, by order of id.
+    pub fn at_share(&self, share: f64) -> u32 {
+        let sums: Vec<f64> = self.values.chunks(CHUNK_LEN).map(vectors::sum).collect();
+        let mut left = share * sums.iter().sum::<f64>();
+        for (index, sum) in sums.iter().enumerate() {
+            if left >= *sum {
+                left -= sum;
+                continue;
+            }
+            let first = index * CHUNK_LEN;
+            for (id, &weight) in (first..).zip(&self.values[first..]) {
+                left -= f64::from(weight);
+                if left < 0.0 {
+                    return id as u32;
+                }
+            }
+        }
+        // Rounding may leave a rest.
+        self.best
+    }
+
+    /// Whether a filter is set at all.
+    pub fn is_filtered(sampling: &Sampling) -> bool {
+        let Sampling { top_k, top_p, min_p, typical_p, .. } = sampling;
+        *top_k > 0 || *top_p < 1.0 || *min_p > 0.0 || *typical_p < 1.0
     }
 
     /// Ids that pass the filters, likeliest first where an order was needed.
@@ -135,9 +164,23 @@ impl<'a> Weights<'a> {
         ids.sort_unstable_by(|a, b| logit(*b).total_cmp(&logit(*a)).then(a.cmp(b)));
     }
 
+    /// A token with its log-probability among all, and the `top` likeliest with theirs.
+    pub fn scored_among_all(&self, id: u32, top: usize) -> Token {
+        let total: f64 = self.values.chunks(CHUNK_LEN).map(vectors::sum).sum();
+        let ids = match top {
+            0 => Vec::new(),
+            _ => (0..self.values.len() as u32).collect(),
+        };
+        self.told(id, total, &ids, top)
+    }
+
     /// A token with its log-probability among `ids`, and the `top` likeliest of them with theirs.
     pub fn scored(&self, id: u32, ids: &[u32], top: usize) -> Token {
-        let total = self.sum(ids).ln();
+        self.told(id, self.sum(ids), ids, top)
+    }
+
+    fn told(&self, id: u32, total: f64, ids: &[u32], top: usize) -> Token {
+        let total = total.ln();
         let max = self.logits[self.best as usize];
         // From the logit, not from the weight: that one is nothing where it is very small.
         let of = |id: u32| {
@@ -160,44 +203,9 @@ impl<'a> Weights<'a> {
 /// Where to look for the likeliest: most often few weigh more than a thousandth of the likeliest.
 const THRESHOLDS: [f32; 3] = [1e-1, 1e-3, 1e-6];
 
-/// e^x for x <= 0, to two units in the last place; nothing for less than -87 and for what is no
-/// number. A polynomial on [-ln 2 / 2, ln 2 / 2] (the Taylor series' first seven terms), times a
-/// power of two: plain arithmetic, the same everywhere, in vectors.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    const LOG2_E: f32 = std::f32::consts::LOG2_E;
-    // ln 2 in two parts: the first one's products with small whole numbers are exact.
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to a whole number.
-    let inside = x.max(-87.0);
-    let n = (inside * LOG2_E + ROUND) - ROUND;
-    let r = inside - n * LN2_HIGH - n * LN2_LOW;
-    let mut p = 1.0 / 5040.0;
-    for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        p = p * r + coefficient;
-    }
-    let power = f32::from_bits(((n as i32 + 127) << 23) as u32);
-    if x >= -87.0 { p * power } else { 0.0 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exponentials_are_right_to_the_last_places() {
-        for i in 0..870_000 {
-            let x = -(i as f32) * 1e-4;
-            let right = f64::from(x).exp();
-            let error = (f64::from(exp(x)) - right).abs() / right;
-            assert!(error < 3e-7, "e^{x}: off by {error:e}");
-        }
-        assert_eq!(exp(0.0), 1.0);
-        for x in [f32::NEG_INFINITY, f32::NAN, -88.0] {
-            assert_eq!(exp(x), 0.0, "{x}");
-        }
-    }
 
     #[test]
     fn the_likeliest_are_found_at_any_depth() {
