@@ -294,6 +294,23 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_answer_is_not_the_best_one() {
+        let answer = |content: &str, logprobs: &[f32]| {
+            let scored = |&logprob| Scored {
+                token: named("x", b"x"),
+                logprob: Some(logprob),
+                top: Vec::new(),
+            };
+            let scores = logprobs.iter().map(scored).collect();
+            Collected { content: content.to_owned(), scores, ..Collected::default() }
+        };
+        let all = [answer("", &[]), answer("b", &[-2.0, -2.0]), answer("c", &[-1.0])];
+        let best = likeliest(&all, 2);
+        let texts: Vec<&str> = best.iter().map(|choice| choice.content.as_str()).collect();
+        assert_eq!(texts, ["c", "b"]);
+    }
+
+    #[test]
     fn alternatives_do_not_overwrite_each_other() {
         let mut shape = Shape {
             id: String::new(),
