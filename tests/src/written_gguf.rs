@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use candle_core::quantized::{QStorage, QTensor};
 use candle_core::{Device, Tensor};
+use compute::reference::ggml;
 use models::dtype::DType;
 use models::gguf::Value;
 use models::weights::{Weight, Weights};
@@ -72,25 +73,6 @@ fn quantized(weight: &Weight<'_>, dtype: DType) -> candle_core::Result<Vec<u8>> 
     let stored = QStorage::from_data(weight.bytes.into(), &Device::Cpu, ggml(weight.dtype))?;
     let values: Tensor = QTensor::new(stored, weight.shape)?.dequantize(&Device::Cpu)?;
     Ok(QTensor::quantize(&values, ggml(dtype))?.data()?.to_vec())
-}
-
-/// candle's name of a type; both are GGUF's code.
-fn ggml(dtype: DType) -> GgmlDType {
-    match dtype {
-        DType::F32 => GgmlDType::F32,
-        DType::F16 => GgmlDType::F16,
-        DType::BF16 => GgmlDType::BF16,
-        DType::Q4_0 => GgmlDType::Q4_0,
-        DType::Q4_1 => GgmlDType::Q4_1,
-        DType::Q5_0 => GgmlDType::Q5_0,
-        DType::Q5_1 => GgmlDType::Q5_1,
-        DType::Q8_0 => GgmlDType::Q8_0,
-        DType::Q2_K => GgmlDType::Q2K,
-        DType::Q3_K => GgmlDType::Q3K,
-        DType::Q4_K => GgmlDType::Q4K,
-        DType::Q5_K => GgmlDType::Q5K,
-        DType::Q6_K => GgmlDType::Q6K,
-    }
 }
 
 fn write_file(metadata: &[(&str, &Value)], entries: Vec<Entry<'_>>, path: &Path) {

@@ -21,6 +21,7 @@ use crate::ComputeError;
 use crate::batch::{BLOCK_LEN, Batch, Logits};
 use crate::executor::Executor;
 use cache::Cache;
+pub use linear::ggml;
 use linear::{Linear, Stored};
 
 /// How products are computed.

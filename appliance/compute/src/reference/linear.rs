@@ -137,7 +137,8 @@ fn dequantized(weight: &Weight<'_>) -> Result<Tensor, ComputeError> {
     Ok(QTensor::new(storage, weight.shape)?.dequantize(&Device::Cpu)?)
 }
 
-fn ggml(dtype: DType) -> GgmlDType {
+/// candle's name of an element type; both are GGUF's code.
+pub fn ggml(dtype: DType) -> GgmlDType {
     match dtype {
         DType::F32 => GgmlDType::F32,
         DType::F16 => GgmlDType::F16,
