@@ -16,6 +16,9 @@ pub trait Executor: Send {
     /// Cache blocks in all.
     fn blocks(&self) -> usize;
 
+    /// Bytes of memory that a cache block takes.
+    fn block_bytes(&self) -> usize;
+
     /// Computes all rows, stores their keys and values, and reads back the wanted logits.
     ///
     /// # Errors
@@ -33,4 +36,11 @@ pub trait Executor: Send {
     /// # Errors
     /// [`ComputeError::Block`] when there is no such block; nothing was cleared then.
     fn clear_blocks(&mut self, blocks: &[u32]) -> Result<(), ComputeError>;
+
+    /// Gives the memory of blocks back; they take some again when they are written to, and are zero
+    /// till then.
+    ///
+    /// # Errors
+    /// [`ComputeError::Block`] when there is no such block; nothing was given back then.
+    fn release_blocks(&mut self, blocks: &[u32]) -> Result<(), ComputeError>;
 }

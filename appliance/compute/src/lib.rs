@@ -4,6 +4,7 @@
 //! memory and speed stays below this crate's public face.
 
 pub mod batch;
+pub mod device;
 pub mod executor;
 pub mod map;
 pub mod reference;

@@ -173,6 +173,10 @@ impl Executor for Reference {
         self.blocks
     }
 
+    fn block_bytes(&self) -> usize {
+        Reference::cache_bytes(&self.plan, 1)
+    }
+
     fn step(&mut self, batch: &Batch<'_>) -> Result<Logits, ComputeError> {
         self.check(batch)?;
         let plan = Arc::clone(&self.plan);
@@ -201,6 +205,14 @@ impl Executor for Reference {
         self.check_blocks(blocks.iter())?;
         for cache in &mut self.caches {
             blocks.iter().for_each(|&block| cache.clear(block));
+        }
+        Ok(())
+    }
+
+    fn release_blocks(&mut self, blocks: &[u32]) -> Result<(), ComputeError> {
+        self.check_blocks(blocks.iter())?;
+        for cache in &mut self.caches {
+            blocks.iter().for_each(|&block| cache.release(block));
         }
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! Who holds which cache block, and which blocks can be reused. Pure: ids and keys only, no memory.
 //!
-//! Invariant: a block is free, or held by one sequence or more, or idle: held by none and kept for
-//! what its key says it holds. Only full blocks have keys, and nobody writes to them any more. Free
-//! and idle blocks are available alike; of the idle ones the longest idle is taken first.
+//! Invariant: a block is absent, or free, or held by one sequence or more, or idle: held by none
+//! and kept for what its key says it holds. Only full blocks have keys, and nobody writes to them
+//! any more. Free and idle blocks are available alike; of the idle ones the longest idle is taken
+//! first. An absent block has no memory, and holds nothing of anybody's when it gets some.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,6 +22,7 @@ struct Block {
 /// The blocks of one executor's cache.
 pub(crate) struct BlockPool {
     blocks: Vec<Block>,
+    absent: Vec<u32>,
     free: Vec<u32>,
     /// By the time since which they are.
     idle: BTreeMap<u64, u32>,
@@ -49,12 +51,13 @@ pub(crate) struct Found {
 }
 
 impl BlockPool {
-    /// All blocks free.
+    /// All blocks absent.
     pub fn new(len: usize) -> BlockPool {
         let last = u32::try_from(len).expect("block ids fit 32 bits");
         BlockPool {
             blocks: vec![Block::default(); len],
-            free: (0..last).rev().collect(),
+            absent: (0..last).rev().collect(),
+            free: Vec::new(),
             idle: BTreeMap::new(),
             by_key: HashMap::new(),
             time: 0,
@@ -66,7 +69,22 @@ impl BlockPool {
         self.blocks.len()
     }
 
-    /// Blocks that nobody holds.
+    /// Blocks that have no memory.
+    pub fn absent(&self) -> usize {
+        self.absent.len()
+    }
+
+    /// Blocks that have memory.
+    pub fn resident(&self) -> usize {
+        self.len() - self.absent()
+    }
+
+    /// Blocks that nobody holds and that hold nothing worth keeping.
+    pub fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Blocks that have memory and that nobody holds.
     pub fn available(&self) -> usize {
         self.free.len() + self.idle.len()
     }
@@ -78,7 +96,22 @@ impl BlockPool {
 
     /// Blocks that are held.
     pub fn used(&self) -> usize {
-        self.len() - self.available()
+        self.resident() - self.available()
+    }
+
+    /// So many absent blocks have memory from now on.
+    pub fn furnish(&mut self, count: usize) {
+        let from = self.absent.len().checked_sub(count).expect("so many are absent");
+        self.free.extend(self.absent.drain(from..));
+    }
+
+    /// So many of those available have no memory any more: which. Free ones go first.
+    #[must_use]
+    pub fn strip(&mut self, count: usize) -> Vec<u32> {
+        let ids: Vec<u32> = (0..count).map(|_| self.take()).collect();
+        ids.iter().for_each(|id| self.blocks[*id as usize].tenant = None);
+        self.absent.extend(&ids);
+        ids
     }
 
     /// How much of a prefix is there.
@@ -120,7 +153,7 @@ impl BlockPool {
         }
         let mut foreign = Vec::new();
         for _ in 0..count {
-            let id = self.free.pop().or_else(|| self.evict()).expect("so many are available");
+            let id = self.take();
             let block = &mut self.blocks[id as usize];
             block.holders = 1;
             if block.tenant.replace(tenant).is_some_and(|last| last != tenant) {
@@ -129,6 +162,11 @@ impl BlockPool {
             table.0.push(id);
         }
         Some(foreign)
+    }
+
+    /// A block of those available.
+    fn take(&mut self) -> u32 {
+        self.free.pop().or_else(|| self.evict()).expect("so many are available")
     }
 
     /// The longest idle block, without its key.

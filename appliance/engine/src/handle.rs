@@ -9,6 +9,9 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use crate::constraint::Constraint;
+use crate::engine::ModelId;
+use crate::memory::{Needs, NoRoom};
+use crate::model::Model;
 use crate::prefix::{self, Key};
 use crate::request::{EndReason, Event, Request};
 use crate::stats::Stats;
@@ -49,7 +52,7 @@ pub enum Refused {
     Closing,
 }
 
-/// What an engine can hold.
+/// What a model of an engine can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Positions per sequence, prompt and output together.
@@ -60,6 +63,8 @@ pub struct Limits {
     pub running_max: usize,
     /// Requests that wait.
     pub queue_len_max: usize,
+    /// Memory that is kept for its weights and its least cache.
+    pub reserved_bytes: u64,
 }
 
 /// A stream of events; dropping it cancels the request within one step.
@@ -99,11 +104,18 @@ pub(crate) struct Submitted {
     pub events: mpsc::Sender<Event>,
 }
 
-/// What a handle asks of the engine's thread.
+/// What is asked of the engine's thread.
 pub(crate) enum Command {
-    Submit(Box<Submitted>),
-    Close,
-    Abort,
+    Submit(ModelId, Box<Submitted>),
+    Close(ModelId),
+    Abort(ModelId),
+    Add(Box<Model>),
+    Reserve {
+        needs: Needs,
+        reply: std::sync::mpsc::Sender<Result<(), NoRoom>>,
+    },
+    /// So many bytes that were reserved are free.
+    Release(u64),
 }
 
 /// What handles and the engine's thread share.
@@ -118,15 +130,36 @@ pub(crate) struct Shared {
 /// Tokens that may wait in a stream; a reader that lags further behind pauses its sequence.
 const STREAM_LEN: usize = 64;
 
-/// A handle to an engine; clones share it. The engine ends when the last one is dropped and what
-/// was accepted has ended.
+/// A handle to a model of an engine; clones share it. The model is unloaded when the last one is
+/// dropped, or after [`Handle::close`], when what was accepted has ended.
 #[derive(Clone)]
 pub struct Handle {
-    pub(crate) commands: std::sync::mpsc::Sender<Command>,
-    pub(crate) shared: Arc<Shared>,
+    model: Arc<Link>,
+    shared: Arc<Shared>,
+}
+
+/// The way to one model; its end closes it.
+struct Link {
+    commands: std::sync::mpsc::Sender<Command>,
+    id: ModelId,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // An engine that has ended has closed it.
+        let _ = self.commands.send(Command::Close(self.id));
+    }
 }
 
 impl Handle {
+    pub(crate) fn new(
+        commands: std::sync::mpsc::Sender<Command>,
+        id: ModelId,
+        shared: Arc<Shared>,
+    ) -> Handle {
+        Handle { model: Arc::new(Link { commands, id }), shared }
+    }
+
     /// Hands a request to the engine.
     ///
     /// # Errors
@@ -159,19 +192,19 @@ impl Handle {
         let mut keys = Vec::new();
         prefix::extend(&mut keys, &request.tenant, &request.prompt);
         let submitted = Submitted { request, constraint, keys, at: Instant::now(), events: sender };
-        if self.commands.send(Command::Submit(Box::new(submitted))).is_err() {
+        if self.model.commands.send(Command::Submit(self.model.id, Box::new(submitted))).is_err() {
             self.shared.queued.fetch_sub(1, Ordering::AcqRel);
             return Err(Refused::Closing);
         }
         Ok(TokenStream { events, ended: false })
     }
 
-    /// What the engine can hold.
+    /// What the model can hold.
     pub fn limits(&self) -> Limits {
         self.shared.limits
     }
 
-    /// What the engine is doing now.
+    /// What the model is doing now.
     pub fn stats(&self) -> Stats {
         let stats = *self.shared.stats.lock().expect("no holder of this lock panics");
         Stats { queued: self.shared.queued.load(Ordering::Acquire), ..stats }
@@ -181,14 +214,14 @@ impl Handle {
     pub fn close(&self) {
         self.shared.closing.store(true, Ordering::Release);
         // A closed channel means that the engine has ended already.
-        let _ = self.commands.send(Command::Close);
+        let _ = self.model.commands.send(Command::Close(self.model.id));
     }
 
     /// Takes no more requests and ends the accepted ones with [`EndReason::Closing`].
     pub fn abort(&self) {
         self.shared.closing.store(true, Ordering::Release);
         // A closed channel means that the engine has ended already.
-        let _ = self.commands.send(Command::Abort);
+        let _ = self.model.commands.send(Command::Abort(self.model.id));
     }
 }
 

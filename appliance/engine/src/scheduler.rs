@@ -3,8 +3,8 @@
 //!
 //! Sequences stand in one line. A request's place in it is its arrival, put back by a fixed number
 //! of places for the later lanes: an urgent one passes those, but only so many pass anybody. Below,
-//! older means further ahead in the line. An urgent one that finds no room has a running one of a
-//! later lane give way.
+//! older means further ahead in the line. One that finds no room has a running one give way whose
+//! reader lags, or that is of a later lane.
 //!
 //! A sequence begins with blocks for what it knows and a first share of its answer, and takes more
 //! as it grows, the older before the younger. Where none is left it waits with what it holds. When
@@ -86,6 +86,8 @@ pub(crate) struct Holding {
     pub lane: Lane,
     /// Blocks that it holds, shared ones too.
     pub blocks: usize,
+    /// Its reader keeps up.
+    pub ready: bool,
 }
 
 /// What one sequence does in a step.
@@ -143,8 +145,9 @@ pub(crate) enum Admission {
 }
 
 /// Whom to admit next, in order of the line. Readers that lag are passed over; whoever is ready and
-/// does not fit holds up those behind, unless running sequences of later lanes behind it hold what
-/// it lacks. Where a running sequence is starved, only those ahead of it may begin.
+/// does not fit holds up those behind, unless running sequences whose readers lag, or of later
+/// lanes behind it, hold what it lacks. Where a running sequence is starved, only those ahead of it
+/// may begin.
 pub(crate) fn admit(
     waiting: impl Iterator<Item = Waiting>,
     running: &[Holding],
@@ -164,8 +167,10 @@ pub(crate) fn admit(
         return Admission::Begin { index, blocks };
     }
     let behind = |held: &Holding| held.lane > next.lane && held.place > next.place;
-    let held: usize = running.iter().filter(|held| behind(held)).map(|held| held.blocks).sum();
-    match running.iter().rposition(behind) {
+    let gives_way = |held: &&Holding| !held.ready || behind(held);
+    let held: usize = running.iter().filter(gives_way).map(|held| held.blocks).sum();
+    let lagging = running.iter().rposition(|held| !held.ready);
+    match lagging.or(running.iter().rposition(behind)) {
         Some(last) if taken <= blocks_available + held => Admission::GiveWay(last),
         _ => Admission::Nobody,
     }

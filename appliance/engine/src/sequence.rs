@@ -105,7 +105,8 @@ impl Sequence {
     /// What it holds while it runs.
     pub fn holding(&self) -> Holding {
         let blocks = self.blocks.ids().len();
-        Holding { place: self.place, lane: self.request.lane, blocks }
+        let ready = self.is_ready();
+        Holding { place: self.place, lane: self.request.lane, blocks, ready }
     }
 
     /// It computes the block with this key, and goes on.

@@ -75,6 +75,8 @@ pub struct Stats {
     pub blocks_used: usize,
     /// KV blocks that are kept to be reused.
     pub blocks_idle: usize,
+    /// KV blocks that have memory.
+    pub blocks_resident: usize,
     /// KV blocks in all.
     pub blocks: usize,
     /// Nanoseconds inside the executor since the start.
@@ -109,6 +111,7 @@ impl Default for Stats {
             kept_tokens: 0,
             blocks_used: 0,
             blocks_idle: 0,
+            blocks_resident: 0,
             blocks: 0,
             execute_ns: 0,
             busy_ns: 0,

@@ -31,7 +31,9 @@ pub struct Config {
     tls_client_authorities: Option<PathBuf>,
     /// Positions per sequence; the model's own context bounds it.
     pub context_len: Option<usize>,
-    /// Memory for keys and values, MiB.
+    /// Memory for weights, keys and values of all models, MiB; most of what there is, if not set.
+    memory_mib: Option<usize>,
+    /// Memory for each model's keys and values, MiB at most.
     pub kv_cache_mib: usize,
     /// Sequences that run at once.
     pub running_max: usize,
@@ -41,6 +43,8 @@ pub struct Config {
     body_bytes_max: usize,
     /// Seconds that an answer may take, from the request to its end.
     answer_s_max: u64,
+    /// Seconds after which a model that nobody uses is unloaded; never, if not set.
+    unload_idle_s: Option<u64>,
     /// Seconds that running requests get when the server stops.
     drain_s: u64,
 }
@@ -56,11 +60,13 @@ impl Default for Config {
             tls_key: None,
             tls_client_authorities: None,
             context_len: None,
+            memory_mib: None,
             kv_cache_mib: 2048,
             running_max: 32,
             queue_len_max: 256,
             body_bytes_max: limits.body_bytes_max,
             answer_s_max: limits.answer_timeout.as_secs(),
+            unload_idle_s: None,
             drain_s: limits.drain_timeout.as_secs(),
         }
     }
@@ -82,14 +88,17 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), Failure> {
+        let seconds = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         let numbers = [
             ("running_max", self.running_max, 1..=4096),
             ("queue_len_max", self.queue_len_max, 1..=1 << 20),
             ("kv_cache_mib", self.kv_cache_mib, 1..=1 << 24),
+            ("memory_mib", self.memory_mib.unwrap_or(1), 1..=1 << 24),
+            ("unload_idle_s", seconds(self.unload_idle_s.unwrap_or(1)), 1..=31_536_000),
             ("body_bytes_max", self.body_bytes_max, 1024..=1 << 30),
             ("context_len", self.context_len.unwrap_or(1), 1..=1 << 24),
-            ("answer_s_max", usize::try_from(self.answer_s_max).unwrap_or(usize::MAX), 1..=604_800),
-            ("drain_s", usize::try_from(self.drain_s).unwrap_or(usize::MAX), 0..=3600),
+            ("answer_s_max", seconds(self.answer_s_max), 1..=604_800),
+            ("drain_s", seconds(self.drain_s), 0..=3600),
         ];
         match numbers.into_iter().find(|(_, number, range)| !range.contains(number)) {
             Some((key, number, range)) => Err(Failure::new(format!(
@@ -98,6 +107,15 @@ impl Config {
                 range.end()
             ))),
             None => Ok(()),
+        }
+    }
+
+    /// Bytes for weights, keys and values of all models together.
+    pub fn memory_bytes(&self) -> u64 {
+        match self.memory_mib {
+            Some(mib) => (mib as u64) << 20,
+            // The rest is for the system, requests and what steps compute.
+            None => compute::device::memory_bytes() / 10 * 8,
         }
     }
 
@@ -137,6 +155,7 @@ impl Config {
             body_bytes_max: self.body_bytes_max,
             answer_timeout: Duration::from_secs(self.answer_s_max),
             drain_timeout: Duration::from_secs(self.drain_s),
+            model_idle_timeout: self.unload_idle_s.map(Duration::from_secs),
             ..HttpLimits::default()
         }
     }

@@ -1,21 +1,23 @@
-//! A model, from a file or embedded, to a served one: header, digest, plan, weights, tokenizer,
-//! engine.
+//! A model, from a file or embedded, to a served one: looked at when the server starts (header,
+//! digest, plan, tokenizer), loaded into the engine when it is needed.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use compute::batch::BLOCK_LEN;
 use compute::map::{self, MapError};
 use compute::reference::{Mode, Reference};
+use engine::{Engine, Handle, Needs};
 use indicatif::{ProgressBar, ProgressStyle};
 use ledger::Clock;
 use models::gguf::GgufError;
 use models::plan::Plan;
 use models::vocabulary::Vocabulary;
 use models::weights::Weights;
-use server::Served;
+use server::{Known, LoadError, Loaded};
 use sha2::{Digest, Sha256};
 use text::{ChatTemplate, Tokenizer};
 
@@ -77,24 +79,36 @@ pub fn open(source: &Source) -> Result<Weights, Failure> {
     })
 }
 
-/// Loads a model and starts its engine; `None` where it was told to stop.
-pub fn load(
+/// What a model is loaded with.
+#[derive(Clone)]
+pub struct Terms {
+    /// Where it runs.
+    pub engine: Engine,
+    /// Bounds from the configuration.
+    pub config: Config,
+    /// Progress is drawn on the terminal: at the start, when nothing else is.
+    pub bars: Arc<AtomicBool>,
+}
+
+/// A model that was opened and looked at, with all that loading needs.
+struct Opened {
+    weights: Weights,
+    plan: Plan,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    sha256: String,
+}
+
+/// Looks at a model, and says how it is loaded; `None` where it was told to stop.
+pub fn look(
     source: &Source,
-    config: &Config,
+    terms: &Terms,
     clock: &Clock,
     stop: &AtomicBool,
-) -> Result<Option<Served>, Failure> {
-    let weights = open(source)?;
-    let plan = plan(source, &weights)?;
-    let file = source.file_name();
-    let (tokenizer, template) = text_side(source, &weights)?;
-    if tokenizer.vocabulary_len() > plan.vocabulary_len {
-        let (tokens, rows) = (tokenizer.vocabulary_len(), plan.vocabulary_len);
-        let error = format!("{source}: {tokens} tokens, but embeddings for {rows}");
-        return Err(Failure::new(error).hint("the file was put together wrongly; get another"));
-    }
-    let Some(sha256) = sha256(weights.bytes(), stop) else { return Ok(None) };
-    let executor = executor(&plan, &weights, config, source)?;
+) -> Result<Option<Known>, Failure> {
+    let stopped = || stop.load(Ordering::Acquire);
+    let Some(opened) = open_whole(source, terms, &mut |_, _| !stopped())? else { return Ok(None) };
+    let (file, sha256) = (source.file_name(), opened.sha256.clone());
     let card = cards::find(&file, &sha256)?;
     let (name, provenance) = match &card {
         Some(card) => {
@@ -103,33 +117,92 @@ pub fn load(
         }
         None => (cards::stem(&file).to_owned(), "local file, unverified".to_owned()),
     };
-    let engine = engine::start(
-        Box::new(executor),
-        engine::Config {
-            context_len: config.context_len.unwrap_or(usize::MAX),
-            running_max: config.running_max,
-            queue_len_max: config.queue_len_max,
-            chunk_len_max: CHUNK_LEN_MAX,
-            draft_len_max: DRAFT_LEN_MAX,
-            draft_running_max: DRAFT_RUNNING_MAX,
-        },
-    )
-    .map_err(|error| Failure::new(format!("the engine's thread cannot be started: {error}")))?;
-    Ok(Some(Served {
-        name,
-        created_unix_seconds: clock.unix_seconds(),
-        engine,
-        tokenizer,
-        grammars: Default::default(),
-        template,
-        fingerprint: format!(
-            "redoubt-{}/reference/cpu/{}",
-            env!("CARGO_PKG_VERSION"),
-            &sha256[..12]
-        ),
-        provenance,
-        sha256,
-    }))
+    let version = env!("CARGO_PKG_VERSION");
+    let fingerprint = format!("redoubt-{version}/reference/cpu/{}", &sha256[..12]);
+    let created_unix_seconds = clock.unix_seconds();
+    let load = loader(source.clone(), terms.clone(), opened);
+    Ok(Some(Known { name, created_unix_seconds, fingerprint, provenance, sha256, load }))
+}
+
+/// What loads a model: the first time what was opened already, later what the same file holds.
+fn loader(source: Source, terms: Terms, opened: Opened) -> server::Loader {
+    let sha256 = opened.sha256.clone();
+    let first = Mutex::new(Some(opened));
+    Box::new(move |progress| {
+        let failed = |failure: Failure| LoadError::Failed(failure.to_string());
+        let opened = first.lock().expect("no holder of this lock panics").take();
+        let opened = match opened {
+            Some(opened) => opened,
+            None => {
+                // Reading the file is the larger part of the work.
+                let mut look = |done, whole| {
+                    progress.set(done, whole);
+                    !progress.is_stopped()
+                };
+                let opened = open_whole(&source, &terms, &mut look).map_err(failed)?;
+                opened.ok_or(LoadError::Stopped)?
+            }
+        };
+        if opened.sha256 != sha256 {
+            return Err(LoadError::Failed(format!(
+                "{source} is not the file that it was when the server started; restart the server \
+                 to serve it"
+            )));
+        }
+        match load(&source, &terms, &opened) {
+            Ok(engine) => {
+                let Opened { tokenizer, template, .. } = opened;
+                Ok(Loaded { engine, tokenizer, template })
+            }
+            Err(error) => {
+                // For the next try, as soon as there is memory.
+                *first.lock().expect("no holder of this lock panics") = Some(opened);
+                Err(error)
+            }
+        }
+    })
+}
+
+/// Opens, checks and reads a model; `None` where it was told to stop.
+fn open_whole(
+    source: &Source,
+    terms: &Terms,
+    progress: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<Option<Opened>, Failure> {
+    let weights = open(source)?;
+    let plan = plan(source, &weights)?;
+    let (tokenizer, template) = text_side(source, &weights)?;
+    if tokenizer.vocabulary_len() > plan.vocabulary_len {
+        let (tokens, rows) = (tokenizer.vocabulary_len(), plan.vocabulary_len);
+        let error = format!("{source}: {tokens} tokens, but embeddings for {rows}");
+        return Err(Failure::new(error).hint("the file was put together wrongly; get another"));
+    }
+    let sha256 = sha256(weights.bytes(), terms, progress);
+    Ok(sha256.map(|sha256| Opened { weights, plan, tokenizer, template, sha256 }))
+}
+
+/// Reserves memory for a model, loads it and adds it to the engine.
+fn load(source: &Source, terms: &Terms, opened: &Opened) -> Result<Handle, LoadError> {
+    let Opened { weights, plan, .. } = opened;
+    let config = &terms.config;
+    let weight_bytes: u64 = weights.header().tensors.values().map(|tensor| tensor.bytes).sum();
+    let blocks = blocks(plan, config)?;
+    let cache_bytes = Reference::cache_bytes(plan, blocks.least) as u64;
+    let reservation = terms.engine.reserve(Needs { weight_bytes, cache_bytes })?;
+    let bar = bar(terms, "loading", weight_bytes);
+    let mut progress = |done| bar.set_position(done);
+    let executor = Reference::load(plan, weights, Mode::Serving, blocks.most, &mut progress)
+        .map_err(|error| LoadError::Failed(format!("{source}: {error}")))?;
+    bar.finish_and_clear();
+    let config = engine::Config {
+        context_len: config.context_len.unwrap_or(usize::MAX),
+        running_max: config.running_max,
+        queue_len_max: config.queue_len_max,
+        chunk_len_max: CHUNK_LEN_MAX,
+        draft_len_max: DRAFT_LEN_MAX,
+        draft_running_max: DRAFT_RUNNING_MAX,
+    };
+    Ok(terms.engine.add(Box::new(executor), config, reservation))
 }
 
 fn plan(source: &Source, weights: &Weights) -> Result<Plan, Failure> {
@@ -157,40 +230,41 @@ fn text_side(
     Ok((tokenizer, template))
 }
 
-fn executor(
-    plan: &Plan,
-    weights: &Weights,
-    config: &Config,
-    source: &Source,
-) -> Result<Reference, Failure> {
+/// Cache blocks of a model.
+struct Blocks {
+    /// What one sequence of the whole context takes.
+    least: usize,
+    /// What as many sequences take as may run, as far as they are allowed memory.
+    most: usize,
+}
+
+fn blocks(plan: &Plan, config: &Config) -> Result<Blocks, LoadError> {
     let block_bytes = Reference::cache_bytes(plan, 1).max(1);
-    let context_len = config.context_len.unwrap_or(usize::MAX).min(plan.context_len);
-    let needed = config.running_max.saturating_mul(context_len.div_ceil(BLOCK_LEN));
-    let affordable = (config.kv_cache_mib << 20) / block_bytes;
-    if affordable == 0 {
-        let needed_mib = block_bytes.div_ceil(1 << 20);
-        return Err(Failure::new(format!(
-            "a KV cache of {} MiB does not hold one block of this model ({needed_mib} MiB)",
-            config.kv_cache_mib
-        ))
-        .hint("raise 'kv_cache_mib' in the configuration"));
+    let allowed = (config.kv_cache_mib << 20) / block_bytes;
+    if allowed == 0 {
+        return Err(LoadError::Failed(format!(
+            "a KV cache of {} MiB does not hold one block of this model ({} MiB); raise \
+             'kv_cache_mib' in the configuration",
+            config.kv_cache_mib,
+            block_bytes.div_ceil(1 << 20)
+        )));
     }
-    let bytes: u64 = weights.header().tensors.values().map(|tensor| tensor.bytes).sum();
-    let bar = bar("loading", bytes);
-    let mut progress = |done| bar.set_position(done);
-    let blocks = needed.min(affordable);
-    let executor = Reference::load(plan, weights, Mode::Serving, blocks, &mut progress)
-        .map_err(|error| Failure::new(format!("{source}: {error}")))?;
-    bar.finish_and_clear();
-    Ok(executor)
+    let context_len = config.context_len.unwrap_or(usize::MAX).min(plan.context_len);
+    let least = context_len.div_ceil(BLOCK_LEN).min(allowed);
+    Ok(Blocks { least, most: config.running_max.saturating_mul(least).min(allowed) })
 }
 
 /// SHA-256 of the bytes that are served, hexadecimal; `None` where it was told to stop.
-fn sha256(bytes: &[u8], stop: &AtomicBool) -> Option<String> {
-    let bar = bar("checking", bytes.len() as u64);
+fn sha256(
+    bytes: &[u8],
+    terms: &Terms,
+    progress: &mut dyn FnMut(u64, u64) -> bool,
+) -> Option<String> {
+    let whole = bytes.len() as u64;
+    let bar = bar(terms, "checking", whole);
     let mut hasher = Sha256::new();
     for piece in bytes.chunks(HASH_BYTES) {
-        if stop.load(Ordering::Acquire) {
+        if !progress(bar.position(), whole) {
             bar.finish_and_clear();
             return None;
         }
@@ -201,8 +275,11 @@ fn sha256(bytes: &[u8], stop: &AtomicBool) -> Option<String> {
     Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A bar on a terminal; nothing elsewhere.
-fn bar(what: &'static str, bytes: u64) -> ProgressBar {
+/// A bar on a terminal during the start; nothing elsewhere.
+fn bar(terms: &Terms, what: &'static str, bytes: u64) -> ProgressBar {
+    if !terms.bars.load(Ordering::Acquire) {
+        return ProgressBar::hidden();
+    }
     let style = "{msg:>10} [{bar:40}] {bytes}/{total_bytes} {eta}";
     let bar = ProgressBar::new(bytes).with_message(what);
     bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use access::KeyStore;
+use engine::Engine;
 use ledger::Clock;
-use server::{ListenError, Server, Shared, State};
+use server::{ListenError, LoadError, Server, Shared, State};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tracing_subscriber::fmt::format::Writer;
@@ -16,7 +17,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::first_key;
-use crate::load::{self, Source};
+use crate::load::{self, Source, Terms};
 use crate::state_dir;
 
 /// A load that is told to stop looks up within this time.
@@ -131,34 +132,51 @@ async fn serve(
         tracing::warn!("stopping at once");
     };
     server.run_until(until, hurry).await;
-    state.registry.all().iter().for_each(|served| served.engine.close());
+    state.registry.close();
     outcome
 }
 
+/// Looks at every model, and loads those that fit beside each other; the others are loaded when
+/// they are asked for.
 fn load_all(config: &Config, state: &State, url: &str, stop: &AtomicBool) -> Result<(), Failure> {
+    let engine = Engine::start(config.memory_bytes())
+        .map_err(|error| Failure::new(format!("the engine's thread cannot be started: {error}")))?;
+    let bars = Arc::new(AtomicBool::new(true));
+    let terms = Terms { engine, config: config.clone(), bars: Arc::clone(&bars) };
     let mut sources: BTreeMap<String, Source> = BTreeMap::new();
     for source in config.sources() {
-        state.registry.set_loading(Some(source.file_name()));
-        let Some(served) = load::load(&source, config, &state.clock, stop)? else { return Ok(()) };
-        if let Some(other) = sources.insert(served.name.clone(), source.clone()) {
-            let error = format!("{other} and {source} would both be served as '{}'", served.name);
+        state.registry.set_starting(Some(source.file_name()));
+        let Some(known) = load::look(&source, &terms, &state.clock, stop)? else { return Ok(()) };
+        let name = known.name.clone();
+        if let Some(other) = sources.insert(name.clone(), source.clone()) {
+            let error = format!("{other} and {source} would both be served as '{name}'");
             return Err(Failure::new(error).hint("rename one of the files, or leave it out"));
         }
-        tracing::info!(
-            model = served.name,
-            provenance = served.provenance,
-            sha256 = served.sha256,
-            context_len = served.engine.limits().context_len,
-            "a model is ready"
-        );
-        state.registry.add(served);
+        state.registry.add(known);
+        state.registry.preload(&name).map_err(|error| cannot_load(&source, &error))?;
     }
+    bars.store(false, Ordering::Release);
+    state.registry.set_starting(None);
     if stop.load(Ordering::Acquire) {
         return Ok(());
     }
-    let model = state.registry.all().first().map(|m| m.name.clone()).unwrap_or_default();
+    let model = first_model(state);
     tracing::info!(url, "serving");
     first_key::show(config, &state.keys, url, &model)
+}
+
+fn first_model(state: &State) -> String {
+    state.registry.all().first().map(|model| model.known.name.clone()).unwrap_or_default()
+}
+
+fn cannot_load(source: &Source, error: &LoadError) -> Failure {
+    let failure = Failure::new(format!("{source}: {error}"));
+    match error {
+        LoadError::NoRoom(_) => {
+            failure.hint("raise 'memory_mib', or lower 'context_len' or 'kv_cache_mib'")
+        }
+        _ => failure,
+    }
 }
 
 /// Log lines are dated by the ledger.

@@ -21,17 +21,26 @@ pub async fn run(socket: &Path, json: bool) -> Result<(), Failure> {
     }
     for model in status["models"].as_array().into_iter().flatten() {
         out.push_str(&format!(
-            "\n{}\n  origin    {}\n  sha256    {}\n  context   {} tokens\n  running   {} of {}\n  \
-             queue     {} of {}\n  KV cache  {} of {} blocks\n",
+            "\n{}\n  state     {}\n  origin    {}\n  sha256    {}\n",
             text(model, "name"),
+            state(model),
             text(model, "provenance"),
             text(model, "sha256"),
+        ));
+        if model["context_len"].is_null() {
+            continue;
+        }
+        out.push_str(&format!(
+            "  memory    {} MiB reserved\n  context   {} tokens\n  running   {} of {}\n  \
+             queue     {} of {}\n  KV cache  {} blocks used, {} with memory, {} at most\n",
+            model["memory_bytes"].as_u64().unwrap_or(0) >> 20,
             model["context_len"],
             model["running"],
             model["running_max"],
             model["queued"],
             model["queue_len_max"],
             model["blocks_used"],
+            model["blocks_resident"],
             model["blocks"],
         ));
     }
@@ -41,13 +50,21 @@ pub async fn run(socket: &Path, json: bool) -> Result<(), Failure> {
 /// Lists served models.
 pub async fn models(socket: &Path) -> Result<(), Failure> {
     let status = call(socket, Method::GET, "/admin/status", None).await?;
-    let mut out = format!("{:<40}{:<10}ORIGIN\n", "MODEL", "CONTEXT");
+    let mut out = format!("{:<40}{:<12}ORIGIN\n", "MODEL", "STATE");
     for model in status["models"].as_array().into_iter().flatten() {
-        let context_len = model["context_len"].to_string();
         let (name, origin) = (text(model, "name"), text(model, "provenance"));
-        out.push_str(&format!("{name:<40}{context_len:<10}{origin}\n"));
+        out.push_str(&format!("{name:<40}{:<12}{origin}\n", state(model)));
     }
     screen::show(&screen::plain(&out))
+}
+
+/// `ready`, `loading 43 %`, `resting` until somebody asks for it, or why it could not be loaded.
+fn state(model: &Value) -> String {
+    match (&model["loading_percent"], text(model, "failure")) {
+        (Value::Number(percent), _) => format!("loading {percent} %"),
+        (_, "") => text(model, "state").to_owned(),
+        (_, failure) => format!("failed: {failure}"),
+    }
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {

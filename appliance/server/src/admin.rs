@@ -4,47 +4,74 @@ use axum::body::Body;
 use axum::extract::{self, Path};
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::body;
 use crate::error::ApiError;
 use crate::json::Fields;
+use crate::registry::Listed;
 use crate::served::Served;
 use crate::state::{Shared, State};
 
 /// `GET /admin/status`.
 pub(crate) async fn status(extract::State(state): extract::State<Shared>) -> impl IntoResponse {
-    let models: Vec<Value> = state.registry.all().iter().map(|served| model(served)).collect();
+    let listed = state.registry.all();
+    let starting = state.registry.starting();
     let health = match () {
         () if state.is_draining() => "draining",
-        () if models.is_empty() && state.registry.loading().is_some() => "loading",
-        () if models.is_empty() => "no model",
+        () if listed.iter().any(|model| model.served.is_some()) => "ready",
+        () if starting.is_some() => "loading",
+        () if listed.iter().all(|model| model.failure.is_some()) => "no model",
         () => "ready",
     };
+    let models: Vec<Value> = listed.iter().map(model).collect();
     axum::Json(json!({
         "version": state.version,
         "health": health,
-        "loading": state.registry.loading(),
+        "loading": starting,
         "models": models,
     }))
 }
 
-fn model(served: &Served) -> Value {
+fn model(listed: &Listed) -> Value {
+    let known = &listed.known;
+    let mut model = json!({
+        "name": known.name,
+        "state": listed.state(),
+        "provenance": known.provenance,
+        "sha256": known.sha256,
+        "fingerprint": known.fingerprint,
+    });
+    if let Some(percent) = listed.loading_percent {
+        model["loading_percent"] = json!(percent);
+    }
+    if let Some(failure) = &listed.failure {
+        model["failure"] = json!(failure.to_string());
+    }
+    if let (Some(served), Some(model)) = (&listed.served, model.as_object_mut()) {
+        model.append(&mut engine(served));
+    }
+    model
+}
+
+/// What a loaded model is doing.
+fn engine(served: &Served) -> Map<String, Value> {
     let (limits, stats) = (served.engine.limits(), served.engine.stats());
-    json!({
-        "name": served.name,
-        "provenance": served.provenance,
-        "sha256": served.sha256,
-        "fingerprint": served.fingerprint,
+    let Value::Object(engine) = json!({
+        "memory_bytes": limits.reserved_bytes,
         "context_len": limits.context_len,
         "running": stats.running,
         "running_max": limits.running_max,
         "queued": stats.queued,
         "queue_len_max": limits.queue_len_max,
         "blocks_used": stats.blocks_used,
+        "blocks_resident": stats.blocks_resident,
         "blocks": stats.blocks,
         "output_tokens": stats.output_tokens,
-    })
+    }) else {
+        unreachable!("it is written as an object")
+    };
+    engine
 }
 
 /// `GET /admin/keys`.

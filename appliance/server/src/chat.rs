@@ -19,6 +19,7 @@ use crate::generate::{self, Format, Job, Named, Output, Scored};
 use crate::id;
 use crate::observe::{Meter, Observation, Origin, Trace};
 use crate::parameters::Parameters;
+use crate::registry::Unprepared;
 use crate::served::Served;
 use crate::sse::{Events, Frames};
 use crate::state::{Shared, State};
@@ -36,11 +37,8 @@ pub(crate) async fn create(
     let (parts, body) = request.into_parts();
     let caller = authorise(&state, &parts.headers, &parts.extensions)?;
     let received = body::receive(&state, body).await?;
-    let work = {
-        let state = Arc::clone(&state);
-        move || prepare(&state, &received)
-    };
-    let (job, parameters) = state.preparing.run(work).await??;
+    let work = move |state: &State| prepare(state, &received);
+    let (job, parameters) = state.prepare(work).await?;
     let open = parameters.choices as usize;
     let served = Arc::clone(&job.served);
     let frames = Shape::new(&served, state.clock.unix_seconds(), open, job.logprobs.is_some())?;
@@ -54,13 +52,13 @@ pub(crate) async fn create(
         options: parameters.stream,
         open,
         keep_alive: state.limits.keep_alive,
-        observation: Observation::new(origin, meter, &served.name),
+        observation: Observation::new(origin, meter, &served.known.name),
     };
     events.respond().await
 }
 
 /// Body to tokens: takes time and memory that grow with the body.
-fn prepare(state: &State, received: &Received) -> Result<(Job, Parameters), ApiError> {
+fn prepare(state: &State, received: &Received) -> Result<(Job, Parameters), Unprepared> {
     let chat = ChatRequest::parse(received.json()?)?;
     let served = state.registry.get(&chat.parameters.model)?;
     let broken = |error: TextError| ApiError::param("messages", format!("{error}."));
@@ -70,7 +68,7 @@ fn prepare(state: &State, received: &Received) -> Result<(Job, Parameters), ApiE
     let tokens = served.tokenizer.encode_prompt(&prompt).map_err(broken)?;
     let context_len = served.engine.limits().context_len;
     if tokens.len() >= context_len {
-        return Err(ApiError::context_length("messages", tokens.len(), context_len));
+        return Err(ApiError::context_length("messages", tokens.len(), context_len).into());
     }
     let format =
         Format::Message { tools: !chat.tools.is_empty(), thinking_open: prompt.thinking_open() };
@@ -140,8 +138,8 @@ impl Shape {
         Ok(Shape {
             id: id::random("chatcmpl-")?,
             created,
-            model: served.name.clone(),
-            fingerprint: served.fingerprint.clone(),
+            model: served.known.name.clone(),
+            fingerprint: served.known.fingerprint.clone(),
             scored,
             calls: vec![0; choices],
         })

@@ -20,6 +20,7 @@ use crate::grammar;
 use crate::id;
 use crate::observe::{Meter, Observation, Origin, Trace};
 use crate::parameters::Parameters;
+use crate::registry::Unprepared;
 use crate::served::Served;
 use crate::sse::{Events, Frames};
 use crate::state::{Shared, State};
@@ -39,17 +40,14 @@ pub(crate) async fn create(
     let (parts, body) = request.into_parts();
     let caller = authorise(&state, &parts.headers, &parts.extensions)?;
     let received = body::receive(&state, body).await?;
-    let work = {
-        let state = Arc::clone(&state);
-        move || prepare(&state, &received)
-    };
-    let Prepared { served, jobs, parameters, scored, kept } = state.preparing.run(work).await??;
+    let work = move |state: &State| prepare(state, &received);
+    let Prepared { served, jobs, parameters, scored, kept } = state.prepare(work).await?;
     let open = jobs.len() * parameters.choices as usize;
     let frames = Shape {
         id: id::random("cmpl-")?,
         created: state.clock.unix_seconds(),
-        model: served.name.clone(),
-        fingerprint: served.fingerprint.clone(),
+        model: served.known.name.clone(),
+        fingerprint: served.known.fingerprint.clone(),
         scored,
         generated: parameters.choices as usize,
         kept: kept as usize,
@@ -66,7 +64,7 @@ pub(crate) async fn create(
         options: parameters.stream,
         open,
         keep_alive: state.limits.keep_alive,
-        observation: Observation::new(origin, meter, &served.name),
+        observation: Observation::new(origin, meter, &served.known.name),
     };
     events.respond().await
 }
@@ -83,7 +81,7 @@ struct Prepared {
 }
 
 /// Body to tokens: takes time and memory that grow with the body.
-fn prepare(state: &State, received: &Received) -> Result<Prepared, ApiError> {
+fn prepare(state: &State, received: &Received) -> Result<Prepared, Unprepared> {
     let completion = CompletionRequest::parse(received.json()?)?;
     let served = state.registry.get(&completion.parameters.model)?;
     let CompletionRequest { parameters, prompts, tokens_max, echo, kept, logprobs, .. } =
@@ -121,7 +119,7 @@ fn prepare(state: &State, received: &Received) -> Result<Prepared, ApiError> {
             "The prompts have {scored_tokens} tokens to be scored, at most {SCORED_TOKENS_MAX} fit \
              one request. Send fewer prompts at once."
         );
-        return Err(ApiError::param("prompt", message));
+        return Err(ApiError::param("prompt", message).into());
     }
     Ok(Prepared { jobs, parameters, scored: logprobs.is_some(), kept, served })
 }

@@ -12,18 +12,22 @@ pub(crate) async fn live() -> impl IntoResponse {
     axum::Json(json!({"status": "live"}))
 }
 
-/// A model answers: 503 with the reason while none does, or while the server goes down.
+/// A model answers, or would be loaded to: 503 with the reason while none does, or while the
+/// server goes down.
 pub(crate) async fn ready(
     extract::State(state): extract::State<Shared>,
 ) -> Result<impl IntoResponse, ApiError> {
     if state.is_draining() {
         return Err(ApiError::closing());
     }
-    if state.registry.all().is_empty() {
-        return Err(ApiError::unavailable(match state.registry.loading() {
-            Some(loading) => format!("'{loading}' is being loaded."),
-            None => "No model is loaded.".to_owned(),
-        }));
+    let models = state.registry.all();
+    if !models.iter().any(|model| model.served.is_some()) {
+        if let Some(starting) = state.registry.starting() {
+            return Err(ApiError::unavailable(format!("'{starting}' is being loaded.")));
+        }
+        if models.iter().all(|model| model.failure.is_some()) {
+            return Err(ApiError::unavailable("No model could be loaded."));
+        }
     }
     Ok(axum::Json(json!({"status": "ready"})))
 }

@@ -15,6 +15,7 @@ mod tls;
 mod router;
 mod state;
 
+mod registry;
 mod served;
 
 mod auth;
@@ -43,6 +44,7 @@ mod models;
 
 pub use error::ApiError;
 pub use listen::{Listen, ListenError, Server};
-pub use served::{Registry, Served};
+pub use registry::{Listed, Registry};
+pub use served::{Known, LoadError, Loaded, Loader, Progress, Served};
 pub use state::{HttpLimits, Shared, State};
 pub use tls::{TlsError, TlsFiles};

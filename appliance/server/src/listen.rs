@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::accept::{Connections, Lifetime};
-use crate::state::Shared;
+use crate::state::{Shared, State};
 use crate::tls::{self, TlsError, TlsFiles};
 use crate::{open_files, router};
 
@@ -20,6 +20,9 @@ use crate::{open_files, router};
 const LOCAL_CONNECTIONS_MAX: usize = 64;
 /// When the time to drain is over, answers that are cut off get this long to say so.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often unused models are looked for.
+const UNLOAD_LOOK_LEAST: Duration = Duration::from_millis(100);
+const UNLOAD_LOOK_MOST: Duration = Duration::from_secs(10);
 
 /// Where the server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +125,7 @@ impl Server {
         tokio::select! {
             () = public.accept_tcp(&tcp, tls.as_ref()) => {}
             () = local.accept_unix(&unix) => {}
+            () = unload_unused(&state) => {}
             () = shutdown => {}
         }
         state.set_draining();
@@ -139,10 +143,19 @@ impl Server {
             () = hurry => {}
         }
         tracing::warn!("requests still ran when the time to drain was over; they are ended");
-        state.registry.all().iter().for_each(|served| served.engine.abort());
+        state.registry.loaded().iter().for_each(|served| served.engine.abort());
         if tokio::time::timeout(LAST_WORDS_TIMEOUT, ended.recv()).await.is_err() {
             tracing::warn!("connections were still open; they are cut off");
         }
+    }
+}
+
+/// Unloads what nobody uses any more, for ever.
+async fn unload_unused(state: &State) {
+    let Some(idle) = state.limits.model_idle_timeout else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep((idle / 4).clamp(UNLOAD_LOOK_LEAST, UNLOAD_LOOK_MOST)).await;
+        state.registry.unload_unused(idle);
     }
 }
 

@@ -12,6 +12,7 @@ use axum::response::IntoResponse;
 
 use crate::auth::authorise;
 use crate::error::ApiError;
+use crate::registry::Listed;
 use crate::state::{Shared, State};
 
 /// Upper bounds of the histograms' buckets, seconds.
@@ -113,8 +114,26 @@ pub(crate) fn render(state: &State) -> String {
     for (histogram, name, help) in histograms {
         histogram.write(&mut out, name, help);
     }
+    models(&mut out, state);
     engines(&mut out, state);
     out
+}
+
+fn models(out: &mut String, state: &State) {
+    let models = state.registry.all();
+    let mut gauge = |name: &str, help: &str, value: &dyn Fn(&Listed) -> u64| {
+        let name = format!("redoubt_model_{name}");
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for model in &models {
+            let label = escape(&model.known.name);
+            let _ = writeln!(out, "{name}{{model=\"{label}\"}} {}", value(model));
+        }
+    };
+    let ready = |model: &Listed| u64::from(model.served.is_some());
+    gauge("ready", "Whether the model is loaded.", &ready);
+    let help = "Memory kept for the model's weights and its least cache.";
+    let bytes = |model: &Listed| model.served.as_ref().map(|s| s.engine.limits().reserved_bytes);
+    gauge("memory_bytes", help, &|model| bytes(model).unwrap_or(0));
 }
 
 fn single(out: &mut String, name: &str, kind: &str, help: &str, value: u64) {
@@ -124,10 +143,11 @@ fn single(out: &mut String, name: &str, kind: &str, help: &str, value: u64) {
 /// Name, kind, help, value of one number of an engine.
 type EngineNumber = (&'static str, &'static str, &'static str, fn(&engine::Stats) -> f64);
 
-const ENGINE_NUMBERS: [EngineNumber; 15] = [
+const ENGINE_NUMBERS: [EngineNumber; 16] = [
     ("queued", "gauge", "Requests that wait.", |s| s.queued as f64),
     ("running", "gauge", "Sequences that run.", |s| s.running as f64),
     ("kv_blocks", "gauge", "KV blocks in all.", |s| s.blocks as f64),
+    ("kv_blocks_resident", "gauge", "KV blocks that have memory.", |s| s.blocks_resident as f64),
     ("kv_blocks_used", "gauge", "KV blocks in use.", |s| s.blocks_used as f64),
     ("kv_blocks_idle", "gauge", "KV blocks kept for reuse.", |s| s.blocks_idle as f64),
     ("requests_total", "counter", "Sequences begun.", |s| s.accepted as f64),
@@ -151,9 +171,9 @@ const ENGINE_NUMBERS: [EngineNumber; 15] = [
 fn engines(out: &mut String, state: &State) {
     let stats: Vec<(String, engine::Stats)> = state
         .registry
-        .all()
+        .loaded()
         .iter()
-        .map(|served| (escape(&served.name), served.engine.stats()))
+        .map(|served| (escape(&served.known.name), served.engine.stats()))
         .collect();
     for (name, kind, help, value) in ENGINE_NUMBERS {
         let name = format!("redoubt_engine_{name}");

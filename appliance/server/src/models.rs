@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::auth::authorise;
 use crate::error::ApiError;
-use crate::served::Served;
+use crate::registry::Listed;
 use crate::state::Shared;
 
 pub(crate) async fn list(
@@ -16,7 +16,7 @@ pub(crate) async fn list(
     request: Request<Body>,
 ) -> Result<impl IntoResponse, ApiError> {
     authorise(&state, request.headers(), request.extensions())?;
-    let models: Vec<Value> = state.registry.all().iter().map(|served| body(served)).collect();
+    let models: Vec<Value> = state.registry.all().iter().map(body).collect();
     Ok(axum::Json(json!({"object": "list", "data": models})))
 }
 
@@ -26,14 +26,16 @@ pub(crate) async fn get(
     request: Request<Body>,
 ) -> Result<impl IntoResponse, ApiError> {
     authorise(&state, request.headers(), request.extensions())?;
-    Ok(axum::Json(body(&*state.registry.get(&name)?)))
+    Ok(axum::Json(body(&state.registry.listed(&name)?)))
 }
 
-fn body(served: &Served) -> Value {
+/// `state` is no field of OpenAI's: a model may have to be loaded first.
+fn body(listed: &Listed) -> Value {
     json!({
-        "id": served.name,
+        "id": listed.known.name,
         "object": "model",
-        "created": served.created_unix_seconds,
+        "created": listed.known.created_unix_seconds,
         "owned_by": "redoubt",
+        "state": listed.state(),
     })
 }

@@ -12,11 +12,12 @@ use tokio::sync::Semaphore;
 
 use crate::auth::Caller;
 use crate::body::SHARE_BYTES;
+use crate::error::ApiError;
 use crate::gate::Gate;
 use crate::generate::Terms;
 use crate::metrics::Metrics;
+use crate::registry::{Registry, Unprepared};
 use crate::seldom::Seldom;
-use crate::served::Registry;
 
 /// Bounds on what a connection and a request may cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,10 @@ pub struct HttpLimits {
     pub answer_timeout: Duration,
     /// Time that running requests get when the server stops.
     pub drain_timeout: Duration,
+    /// How long a request waits for its model to be loaded.
+    pub load_patience: Duration,
+    /// A model that nobody has used for so long is unloaded; none for never.
+    pub model_idle_timeout: Option<Duration>,
 }
 
 impl Default for HttpLimits {
@@ -67,6 +72,8 @@ impl Default for HttpLimits {
             keep_alive: Duration::from_secs(15),
             answer_timeout: Duration::from_secs(3600),
             drain_timeout: Duration::from_secs(30),
+            load_patience: Duration::from_secs(60),
+            model_idle_timeout: None,
         }
     }
 }
@@ -74,7 +81,7 @@ impl Default for HttpLimits {
 /// What all handlers share.
 pub struct State {
     /// Models.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// API keys.
     pub keys: KeyStore,
     /// Wall-clock time, for what is shown to people and peers.
@@ -114,7 +121,7 @@ impl State {
         let bodies_bytes = limits.bodies_bytes_max.max(limits.body_bytes_max);
         let shares = bodies_bytes.div_ceil(SHARE_BYTES).min(Semaphore::MAX_PERMITS);
         Ok(State {
-            registry: Registry::default(),
+            registry: Arc::new(Registry::new(limits.load_patience)),
             keys,
             clock,
             bodies: Arc::new(Semaphore::new(shares)),
@@ -126,6 +133,29 @@ impl State {
             draining: AtomicBool::new(false),
             salt,
         })
+    }
+
+    /// Turns a request's body into tokens for its model, which is loaded first where it is not.
+    ///
+    /// # Errors
+    /// What the work says; what [`Gate::run`] and the loading of a model may say.
+    pub(crate) async fn prepare<T: Send + 'static>(
+        self: &Arc<State>,
+        work: impl Fn(&State) -> Result<T, Unprepared> + Send + Sync + 'static,
+    ) -> Result<T, ApiError> {
+        let work = Arc::new(work);
+        // Held so that nobody unloads it before the work has it.
+        let mut model = None;
+        loop {
+            let (state, again) = (Arc::clone(self), Arc::clone(&work));
+            let result = self.preparing.run(move || again(&state)).await?;
+            drop(model.take());
+            match result {
+                Ok(prepared) => return Ok(prepared),
+                Err(Unprepared::Refused(error)) => return Err(error),
+                Err(Unprepared::Resting(name)) => model = Some(self.registry.open(&name).await?),
+            }
+        }
     }
 
     /// A tenant as the engines' caches know it. Nobody outside can tell which it will be.

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use memmap2::MmapMut;
+use memmap2::{MmapMut, UncheckedAdvice};
 use models::plan::CacheInfo;
 
 use crate::ComputeError;
@@ -44,6 +44,27 @@ impl Floats {
     }
 }
 
+impl Floats {
+    /// Makes a range zero, and gives its whole pages back to the system.
+    fn release(&mut self, range: Range<usize>) {
+        let page = rustix::param::page_size() / size_of::<f32>();
+        let (begin, end) = (range.start.next_multiple_of(page), range.end / page * page);
+        if begin >= end {
+            return self.as_mut_slice()[range].fill(0.0);
+        }
+        self.as_mut_slice()[range.start..begin].fill(0.0);
+        self.as_mut_slice()[end..range.end].fill(0.0);
+        let (offset, len) = (begin * size_of::<f32>(), (end - begin) * size_of::<f32>());
+        // SAFETY: the range is whole pages of a private anonymous mapping, which read as zeroes
+        // afterwards; the borrow is the only one.
+        let advice =
+            unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
+        if advice.is_err() {
+            self.as_mut_slice()[begin..end].fill(0.0);
+        }
+    }
+}
+
 impl Cache {
     pub fn new(info: &CacheInfo, blocks: usize) -> Result<Cache, ComputeError> {
         let elements = blocks * BLOCK_LEN * info.kv_heads * info.head_dim;
@@ -81,6 +102,13 @@ impl Cache {
         let range = self.whole(block);
         self.keys.as_mut_slice()[range.clone()].fill(0.0);
         self.values.as_mut_slice()[range].fill(0.0);
+    }
+
+    /// Makes one block's keys and values zero, and takes no memory for them until they are written.
+    pub fn release(&mut self, block: u32) {
+        let range = self.whole(block);
+        self.keys.release(range.clone());
+        self.values.release(range);
     }
 
     /// All heads of one block.
@@ -127,5 +155,29 @@ mod tests {
         assert_eq!(held(&cache, 0), before[2]);
         assert!(held(&cache, 1).iter().flatten().all(|value| *value == 0.0));
         assert_eq!(held(&cache, 2), before[2]);
+    }
+
+    /// Blocks of less than a page, of some pages and a part, and of whole pages.
+    #[test]
+    fn a_released_block_is_zero_and_the_others_stay() {
+        for head_dim in [4, 136, 128] {
+            let info = CacheInfo { head_dim, ..INFO };
+            let mut cache = Cache::new(&info, 3).unwrap();
+            let row: Vec<f32> = (1..=2 * head_dim).map(|i| i as f32).collect();
+            for position in 0..3 * BLOCK_LEN as u32 {
+                cache.write(&[0, 1, 2], position, &row, &row);
+            }
+            cache.release(1);
+            let holds = |cache: &Cache, block: u32| {
+                let heads = (0..2).map(|head| cache.read(block, head));
+                let mut values = heads.flat_map(|(k, v)| [k, v].concat());
+                values.all(|value| value != 0.0)
+            };
+            let empty = (0..2).map(|head| cache.read(1, head));
+            assert!(empty.flat_map(|(k, v)| [k, v].concat()).all(|value| value == 0.0));
+            assert!(holds(&cache, 0) && holds(&cache, 2));
+            (0..BLOCK_LEN as u32).for_each(|i| cache.write(&[1], i, &row, &row));
+            assert!(holds(&cache, 1), "it takes memory again");
+        }
     }
 }

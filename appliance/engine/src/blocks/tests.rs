@@ -70,6 +70,21 @@ impl World {
         named.for_each(|index| self.pool.name(table, index, keys[index]));
     }
 
+    /// Memory comes, or what is available goes.
+    fn resize(&mut self, count: usize, more: bool) {
+        let (absent, available) = (self.pool.absent(), self.pool.available());
+        if more {
+            let count = count.min(absent);
+            self.pool.furnish(count);
+            assert_eq!(self.pool.available(), available + count);
+        } else {
+            let count = count.min(available);
+            let ids = self.pool.strip(count);
+            assert_eq!((ids.len(), self.pool.absent()), (count, absent + count));
+            ids.iter().for_each(|id| self.memory[*id as usize] = Written::default());
+        }
+    }
+
     fn check(&self) {
         let held: Vec<u32> = self.holders.iter().flat_map(|h| h.table.ids().to_vec()).collect();
         let distinct: BTreeSet<u32> = held.iter().copied().collect();
@@ -78,9 +93,10 @@ impl World {
             let holders = held.iter().filter(|held| **held == id).count();
             assert_eq!(self.pool.blocks[id as usize].holders as usize, holders);
             let places = usize::from(self.pool.free.contains(&id))
+                + usize::from(self.pool.absent.contains(&id))
                 + self.pool.idle.values().filter(|idle| **idle == id).count()
                 + usize::from(holders > 0);
-            assert_eq!(places, 1, "free, idle or held, and one of them");
+            assert_eq!(places, 1, "absent, free, idle or held, and one of them");
         }
         for (key, id) in &self.pool.by_key {
             assert_eq!(self.pool.blocks[*id as usize].key, Some(*key));
@@ -91,7 +107,7 @@ impl World {
 proptest! {
     #[test]
     fn blocks_have_holders_contents_and_tenants_as_said(
-        ops in prop::collection::vec((0usize..4, 0usize..6, any::<usize>()), 1..200)
+        ops in prop::collection::vec((0usize..6, 0usize..6, any::<usize>()), 1..200)
     ) {
         let mut world = World {
             pool: BlockPool::new(16),
@@ -101,6 +117,7 @@ proptest! {
         for (op, count, pick) in ops {
             match op {
                 0 => world.begin(TENANTS[pick % 2], (pick / 2 % 3) as u32),
+                4 | 5 => world.resize(count, op == 4 || pick % 2 == 0),
                 _ if world.holders.is_empty() => {}
                 1 | 2 => world.grow(pick % world.holders.len(), count),
                 _ => {
@@ -112,13 +129,14 @@ proptest! {
         }
         world.holders.drain(..).for_each(|holder| world.pool.give(holder.table));
         prop_assert_eq!(world.pool.used(), 0);
-        prop_assert_eq!(world.pool.available(), world.pool.len());
+        prop_assert_eq!(world.pool.available() + world.pool.absent(), world.pool.len());
     }
 }
 
 #[test]
 fn the_end_of_a_prefix_is_taken_before_its_beginning() {
     let mut pool = BlockPool::new(4);
+    pool.furnish(4);
     let keys = keys(TENANTS[0], 7);
     let mut table = BlockTable::default();
     assert_eq!(pool.grow(&mut table, 4, TENANTS[0]), Some(vec![]));

@@ -42,6 +42,12 @@ fn a_draft_takes_room_that_is_there_and_no_blocks() {
     assert_eq!(rows, [(4, 0), (2, 0), (1, 1), (1, 0)]);
 }
 
+fn pool_of(blocks: usize) -> BlockPool {
+    let mut pool = BlockPool::new(blocks);
+    pool.furnish(blocks);
+    pool
+}
+
 /// The next in line of the normal lane, with nothing there already.
 fn next(len: usize, len_max: usize) -> Waiting {
     let place = Place::new(Lane::Normal, 0);
@@ -95,10 +101,29 @@ fn urgent_requests_pass_later_lanes_but_only_so_many_pass_anybody() {
     assert!(place(Lane::Normal, 4097) > place(Lane::Idle, 0));
 }
 
+/// A reader that lags holds nobody up who needs its blocks or its place.
+#[test]
+fn whose_reader_lags_gives_way() {
+    let holding = |arrival, ready| {
+        let place = Place::new(Lane::Normal, arrival);
+        Holding { place, lane: Lane::Normal, blocks: 2, ready }
+    };
+    let running = [holding(0, false), holding(1, false), holding(2, true)];
+    let small = Waiting { place: Place::new(Lane::Normal, 5), ..next(1, 2) };
+    let large = Waiting { len: 5 * BLOCK_LEN, len_max: 5 * BLOCK_LEN, ..small };
+    let admit = |next, running_max, available| {
+        admit([next].into_iter(), &running, running_max, available, None)
+    };
+    assert_eq!(admit(small, 3, 9), Admission::GiveWay(1), "no place is left");
+    assert_eq!(admit(large, 4, 1), Admission::GiveWay(1), "four blocks and one");
+    assert_eq!(admit(large, 4, 0), Admission::Nobody, "not enough");
+}
+
 /// Only who stands behind, in a later lane, and only where that is enough.
 #[test]
 fn the_last_of_a_later_lane_gives_way() {
-    let holding = |lane, arrival| Holding { place: Place::new(lane, arrival), lane, blocks: 2 };
+    let holding =
+        |lane, arrival| Holding { place: Place::new(lane, arrival), lane, blocks: 2, ready: true };
     let urgent = |arrival, len| Waiting {
         place: Place::new(Lane::Interactive, arrival),
         lane: Lane::Interactive,
@@ -186,11 +211,13 @@ impl Lengths {
                 place: w.place,
                 lane: w.lane,
             };
-            let holding: Vec<Holding> = self
-                .running
-                .iter()
-                .map(|r| Holding { place: r.place, lane: r.lane, blocks: r.blocks.ids().len() })
-                .collect();
+            let hold = |r: &Length| Holding {
+                place: r.place,
+                lane: r.lane,
+                blocks: r.blocks.ids().len(),
+                ready: ready(r.arrival),
+            };
+            let holding: Vec<Holding> = self.running.iter().map(hold).collect();
             let waiting = self.waiting.iter().map(view);
             match admit(waiting, &holding, self.running_max, self.pool.available(), starved) {
                 Admission::Nobody => return,
@@ -285,7 +312,7 @@ proptest! {
             waiting.map(|(arrival, &(len, more))| Length::new(arrival, apart, len, more)).collect();
         waiting.sort_by_key(|length| length.place);
         let mut lengths = Lengths {
-            pool: BlockPool::new(blocks),
+            pool: pool_of(blocks),
             waiting,
             running: Vec::new(),
             running_max,

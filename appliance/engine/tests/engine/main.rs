@@ -5,6 +5,7 @@
 
 mod constraints;
 mod prefixes;
+mod several;
 mod tiny;
 
 use std::sync::Arc;

@@ -72,6 +72,9 @@ impl Executor for Watched {
     fn blocks(&self) -> usize {
         self.inner.blocks()
     }
+    fn block_bytes(&self) -> usize {
+        self.inner.block_bytes()
+    }
     fn step(&mut self, batch: &Batch<'_>) -> Result<Logits, ComputeError> {
         self.inner.step(batch)
     }
@@ -81,6 +84,9 @@ impl Executor for Watched {
     fn clear_blocks(&mut self, blocks: &[u32]) -> Result<(), ComputeError> {
         self.cleared.send(blocks.to_vec()).unwrap();
         self.inner.clear_blocks(blocks)
+    }
+    fn release_blocks(&mut self, blocks: &[u32]) -> Result<(), ComputeError> {
+        self.inner.release_blocks(blocks)
     }
 }
 

@@ -56,7 +56,7 @@ fn streams_that_outlast_the_drain_are_told_so() {
     let events = answer.events();
     assert_eq!(events.last().unwrap()["error"]["code"], "server_closing", "{answer:?}");
     // The first end is all that this answer waits for; the others follow.
-    let engine = site.state.registry.get(MODEL).unwrap().engine.clone();
+    let engine = site.engine();
     let began = Instant::now();
     while (engine.stats().running, engine.stats().queued, engine.stats().blocks_used) != (0, 0, 0) {
         assert!(began.elapsed() < AT_ONCE, "{:?}", engine.stats());

@@ -257,13 +257,13 @@ fn a_client_that_leaves_frees_its_place() {
     }
     // The queue keeps its order: when this is answered, all before were admitted or dropped.
     assert_eq!(site.chat(json!({"max_tokens": 1})).status, 200);
-    let served = site.state.registry.get(MODEL).unwrap();
+    let engine = site.engine();
     let began = Instant::now();
-    while served.engine.stats().ended < served.engine.stats().accepted {
-        assert!(began.elapsed() < AT_ONCE, "{:?}", served.engine.stats());
+    while engine.stats().ended < engine.stats().accepted {
+        assert!(began.elapsed() < AT_ONCE, "{:?}", engine.stats());
         std::thread::yield_now();
     }
-    let stats = served.engine.stats();
+    let stats = engine.stats();
     assert_eq!((stats.blocks_used, stats.queued, stats.running), (0, 0, 0));
     assert!(stats.output_tokens < 8 * 4 * 250, "all ran to their end: {stats:?}");
 }

@@ -160,7 +160,7 @@ fn what_the_end_of_the_server_ends_is_logged_as_such() {
     let mut stream = site.connect();
     let peer = format!("peer=\"{}\"", stream.local_addr().unwrap());
     stream.write_all(bytes.as_bytes()).unwrap();
-    let engine = site.state.registry.get(MODEL).unwrap().engine.clone();
+    let engine = site.engine();
     while engine.stats().output_tokens == 0 {
         std::thread::yield_now();
     }

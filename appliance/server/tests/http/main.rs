@@ -13,5 +13,6 @@ mod limits;
 mod logs;
 mod operator;
 mod routes;
+mod several;
 mod tls;
 mod tools;

@@ -60,7 +60,7 @@ fn unknown_paths_and_methods_are_json_errors() {
 fn models_are_listed_and_found() {
     let site = Site::new();
     let model = json!({"id": MODEL, "object": "model", "created": 1_000_000_000,
-                       "owned_by": "redoubt"});
+                       "owned_by": "redoubt", "state": "ready"});
     assert_eq!(site.get("/v1/models").json(), json!({"object": "list", "data": [model]}));
     assert_eq!(site.get("/v1/models/small").json(), model);
     let answer = site.get("/v1/models/large");
@@ -98,7 +98,7 @@ fn metrics_count_requests_and_tokens() {
     assert_eq!(site.chat(json!({"max_tokens": 5, "logit_bias": bias})).status, 200);
     assert_eq!(site.get("/nowhere").status, 404);
     // The engine may publish a step's numbers just after the answer that it ended.
-    let engine = site.state.registry.get(MODEL).unwrap().engine.clone();
+    let engine = site.engine();
     let began = Instant::now();
     while engine.stats().ended == 0 {
         assert!(began.elapsed() < Duration::from_secs(15), "{:?}", engine.stats());

@@ -4,18 +4,19 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use access::KeyStore;
 use compute::reference::{Mode, Reference};
 use e2e::{records, written_gguf};
+use engine::Needs;
 use ledger::Clock;
 use models::dtype::DType;
 use models::vocabulary::{Algorithm, TokenKind, Vocabulary};
 use serde_json::{Value, json};
-use server::{HttpLimits, Listen, Served, Server, Shared, State, TlsFiles};
+use server::{HttpLimits, Known, Listen, LoadError, Loaded, Server, Shared, State, TlsFiles};
 use tempfile::TempDir;
 use text::{ChatTemplate, Tokenizer};
 use tokio::sync::oneshot;
@@ -39,6 +40,10 @@ pub struct Plan {
     pub words: &'static [(&'static str, TokenKind)],
     pub queue_len_max: usize,
     pub loaded: bool,
+    /// Names of the models, all alike.
+    pub models: &'static [&'static str],
+    /// How many of them fit into memory at a time.
+    pub fitting: u64,
 }
 
 impl Default for Plan {
@@ -51,6 +56,8 @@ impl Default for Plan {
             words: &[],
             queue_len_max: 64,
             loaded: true,
+            models: &[MODEL],
+            fitting: 1,
         }
     }
 }
@@ -64,7 +71,9 @@ pub struct Site {
     pub stop: Option<oneshot::Sender<()>>,
     pub hurry: Option<oneshot::Sender<()>>,
     pub thread: Option<JoinHandle<()>>,
-    _folder: TempDir,
+    /// Whoever has this holds up the loading of models.
+    pub loading: Arc<Mutex<()>>,
+    pub folder: TempDir,
 }
 
 impl Site {
@@ -78,9 +87,15 @@ impl Site {
         let keys = KeyStore::open(&folder.path().join("keys.db"), clock.clone()).unwrap();
         let key = keys.create("bank", "").unwrap().secret;
         let state = Arc::new(State::new(keys, clock, plan.limits.clone(), "0").unwrap());
-        state.registry.set_loading(Some("small.gguf".to_owned()));
+        state.registry.set_starting(Some("small.gguf".to_owned()));
+        let loading = Arc::new(Mutex::new(()));
         if plan.loaded {
-            state.registry.add(served(&plan, &folder));
+            let models = Arc::new(Models::new(&plan, &folder, Arc::clone(&loading)));
+            for name in plan.models {
+                state.registry.add(known(name, &models));
+                state.registry.preload(name).unwrap();
+            }
+            state.registry.set_starting(None);
         }
         let socket = folder.path().join("admin.sock");
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -104,7 +119,12 @@ impl Site {
         });
         let address = address.recv().unwrap();
         let (stop, hurry, thread) = (Some(stop), Some(hurry), Some(thread));
-        Site { address, socket, key, state, stop, hurry, thread, _folder: folder }
+        Site { address, socket, key, state, stop, hurry, thread, loading, folder }
+    }
+
+    /// The first model that is loaded.
+    pub fn engine(&self) -> engine::Handle {
+        self.state.registry.loaded()[0].engine.clone()
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -212,32 +232,67 @@ fn unchunked(mut body: &str) -> String {
     whole
 }
 
-fn served(plan: &Plan, folder: &TempDir) -> Served {
-    let random = records::random_models().remove(0);
-    let path = folder.path().join("small.gguf");
-    written_gguf::write(&random, DType::F32, &path);
-    let weights = compute::map::open(&path).unwrap();
-    let steps = models::family::plan(&weights).unwrap();
-    let executor = Reference::load(&steps, &weights, Mode::Exact, 256, &mut |_| {}).unwrap();
-    let config = engine::Config {
-        context_len: CONTEXT_LEN,
-        running_max: 4,
-        queue_len_max: plan.queue_len_max,
-        chunk_len_max: 64,
-        draft_len_max: 8,
-        draft_running_max: 4,
-    };
-    let vocabulary = vocabulary(random.vocabulary_len, plan.words);
-    Served {
-        name: MODEL.to_owned(),
+/// Blocks of a model's cache, all of them reserved.
+const BLOCKS: usize = 256;
+
+/// How models are loaded, each on its own.
+struct Models {
+    file: PathBuf,
+    engine: engine::Engine,
+    config: engine::Config,
+    vocabulary: Vocabulary,
+    template: Option<&'static str>,
+    /// Whoever has this holds up all loading.
+    loading: Arc<Mutex<()>>,
+}
+
+impl Models {
+    fn new(plan: &Plan, folder: &TempDir, loading: Arc<Mutex<()>>) -> Models {
+        let random = records::random_models().remove(0);
+        let file = folder.path().join("small.gguf");
+        written_gguf::write(&random, DType::F32, &file);
+        let config = engine::Config {
+            context_len: CONTEXT_LEN,
+            running_max: 4,
+            queue_len_max: plan.queue_len_max,
+            chunk_len_max: 64,
+            draft_len_max: 8,
+            draft_running_max: 4,
+        };
+        let vocabulary = vocabulary(random.vocabulary_len, plan.words);
+        let weights = compute::map::open(&file).unwrap();
+        let steps = models::family::plan(&weights).unwrap();
+        let cache_bytes = Reference::cache_bytes(&steps, BLOCKS) as u64;
+        let engine = engine::Engine::start(plan.fitting * cache_bytes).unwrap();
+        Models { file, engine, config, vocabulary, template: plan.template, loading }
+    }
+
+    fn load(&self) -> Result<Loaded, LoadError> {
+        drop(self.loading.lock().unwrap());
+        let weights =
+            compute::map::open(&self.file).map_err(|error| LoadError::Failed(error.to_string()))?;
+        let steps = models::family::plan(&weights).unwrap();
+        let cache_bytes = Reference::cache_bytes(&steps, BLOCKS) as u64;
+        let reservation = self.engine.reserve(Needs { weight_bytes: 0, cache_bytes })?;
+        let executor = Reference::load(&steps, &weights, Mode::Exact, BLOCKS, &mut |_| {}).unwrap();
+        let template = self.template;
+        Ok(Loaded {
+            engine: self.engine.add(Box::new(executor), self.config, reservation),
+            tokenizer: Tokenizer::new(&self.vocabulary).unwrap(),
+            template: template.map(|source| ChatTemplate::new(source, &self.vocabulary).unwrap()),
+        })
+    }
+}
+
+fn known(name: &str, models: &Arc<Models>) -> Known {
+    let models = Arc::clone(models);
+    Known {
+        name: name.to_owned(),
         created_unix_seconds: NOW,
-        engine: engine::start(Box::new(executor), config).unwrap(),
-        tokenizer: Tokenizer::new(&vocabulary).unwrap(),
-        grammars: Default::default(),
-        template: plan.template.map(|source| ChatTemplate::new(source, &vocabulary).unwrap()),
         fingerprint: "print".to_owned(),
         provenance: "made here".to_owned(),
         sha256: "0".repeat(64),
+        load: Box::new(move |_| models.load()),
     }
 }
 

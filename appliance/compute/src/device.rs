@@ -1,0 +1,30 @@
+//! What is there to compute on: the memory that models may have.
+
+use std::path::Path;
+
+/// Bytes of memory that this process may use at most: the machine's, or what its control group has.
+pub fn memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    let machine = (info.totalram as u64).saturating_mul(u64::from(info.mem_unit));
+    let group = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limit = |folder: &Path| {
+        let text = std::fs::read_to_string(folder.join("memory.max")).ok()?;
+        text.trim().parse().ok()
+    };
+    // A group is bounded by those that it lies in, too.
+    let own = group.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let own = Path::new("/sys/fs/cgroup").join(own);
+    own.ancestors().filter_map(limit).chain([machine]).min().unwrap_or(machine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_some_memory_and_no_more_than_the_machine_has() {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let total = text.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024;
+        assert!((1 << 20..=total + (1 << 30)).contains(&memory_bytes()), "{}", memory_bytes());
+    }
+}

@@ -1,0 +1,427 @@
+//! The models by name: loaded when they are asked for, unloaded when others need their memory.
+//!
+//! One load at a time. A model that somebody uses is never unloaded: who answers a request holds
+//! its [`Served`], and only what the registry alone holds goes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use engine::NoRoom;
+use tokio::sync::watch;
+
+use crate::error::ApiError;
+use crate::served::{Known, LoadError, Progress, Served};
+
+/// How often a load that waits for models in use looks at them.
+const BUSY_SLEEP: Duration = Duration::from_millis(50);
+
+/// Whether a model answers.
+enum State {
+    /// It is loaded when somebody asks for it. Why that failed the last time.
+    Resting(Option<Failure>),
+    Loading(Arc<Progress>),
+    Ready {
+        served: Arc<Served>,
+        used_at: Instant,
+    },
+}
+
+/// Why a load failed, and which of its model's loads it was.
+#[derive(Clone)]
+struct Failure {
+    load: u64,
+    error: Arc<LoadError>,
+}
+
+struct Entry {
+    known: Arc<Known>,
+    state: State,
+    /// Loads that have begun.
+    loads: u64,
+}
+
+/// A model as it is now.
+pub struct Listed {
+    /// What is known of it.
+    pub known: Arc<Known>,
+    /// It, if it is loaded.
+    pub served: Option<Arc<Served>>,
+    /// Hundredths of its loading that are done, while it is being loaded.
+    pub loading_percent: Option<u64>,
+    /// Why it was not loaded the last time.
+    pub failure: Option<Arc<LoadError>>,
+}
+
+impl Listed {
+    /// `ready`, `loading`, `failed`, or `resting` until somebody asks for it.
+    pub(crate) fn state(&self) -> &'static str {
+        match (&self.served, self.loading_percent, &self.failure) {
+            (Some(_), _, _) => "ready",
+            (None, Some(_), _) => "loading",
+            (None, None, Some(_)) => "failed",
+            (None, None, None) => "resting",
+        }
+    }
+}
+
+/// Models by name. Filled while the server already listens.
+pub struct Registry {
+    /// How long a request waits for its model; a load waits half as long for models in use.
+    patience: Duration,
+    entries: Mutex<Vec<Entry>>,
+    /// The start is not over: what is being looked at.
+    starting: Mutex<Option<String>>,
+    /// Held by whoever loads.
+    loading: Mutex<()>,
+    /// Told whenever a load ends.
+    changed: watch::Sender<()>,
+    closed: AtomicBool,
+}
+
+/// Why work on a request's body came to nothing.
+pub(crate) enum Unprepared {
+    /// The request is refused.
+    Refused(ApiError),
+    /// This model must be loaded first.
+    Resting(String),
+}
+
+impl From<ApiError> for Unprepared {
+    fn from(error: ApiError) -> Unprepared {
+        Unprepared::Refused(error)
+    }
+}
+
+/// A model that somebody waits for, or has.
+enum Found {
+    Ready(Arc<Served>),
+    /// This load of it is under way.
+    Loading(u64),
+}
+
+impl Registry {
+    pub(crate) fn new(patience: Duration) -> Registry {
+        Registry {
+            patience,
+            entries: Mutex::default(),
+            starting: Mutex::default(),
+            loading: Mutex::default(),
+            changed: watch::Sender::default(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Makes a model known. It rests.
+    pub fn add(&self, known: Known) {
+        let entry = Entry { known: Arc::new(known), state: State::Resting(None), loads: 0 };
+        self.entries().push(entry);
+    }
+
+    /// Says what the start is at, for readiness and status; nothing once it is over.
+    pub fn set_starting(&self, what: Option<String>) {
+        *self.starting.lock().expect("no holder of this lock panics") = what;
+    }
+
+    /// What the start is at.
+    pub fn starting(&self) -> Option<String> {
+        self.starting.lock().expect("no holder of this lock panics").clone()
+    }
+
+    /// All models as they are now.
+    pub fn all(&self) -> Vec<Listed> {
+        let listed = |entry: &Entry| {
+            let (mut served, mut loading_percent, mut failure) = (None, None, None);
+            match &entry.state {
+                State::Resting(last) => failure = last.as_ref().map(|last| last.error.clone()),
+                State::Loading(progress) => loading_percent = Some(progress.percent()),
+                State::Ready { served: ready, .. } => served = Some(Arc::clone(ready)),
+            }
+            Listed { known: Arc::clone(&entry.known), served, loading_percent, failure }
+        };
+        self.entries().iter().map(listed).collect()
+    }
+
+    /// Those that are loaded.
+    pub fn loaded(&self) -> Vec<Arc<Served>> {
+        self.all().into_iter().filter_map(|listed| listed.served).collect()
+    }
+
+    /// What is known of a model.
+    ///
+    /// # Errors
+    /// 503 while the start may still come to it, 404 otherwise.
+    pub(crate) fn listed(&self, name: &str) -> Result<Listed, ApiError> {
+        let all = self.all();
+        let names: Vec<String> = all.iter().map(|listed| listed.known.name.clone()).collect();
+        match (all.into_iter().find(|listed| listed.known.name == name), self.starting()) {
+            (Some(listed), _) => Ok(listed),
+            (None, Some(starting)) => {
+                Err(ApiError::unavailable(format!("'{starting}' is still being looked at.")))
+            }
+            (None, None) => Err(ApiError::model_not_found(name, &names)),
+        }
+    }
+
+    /// The model of that name, if it is loaded.
+    ///
+    /// # Errors
+    /// [`Unprepared::Resting`] where it must be loaded first, 404 where there is none.
+    pub(crate) fn get(&self, name: &str) -> Result<Arc<Served>, Unprepared> {
+        let listed = self.listed(name)?;
+        listed.served.ok_or_else(|| Unprepared::Resting(name.to_owned()))
+    }
+
+    /// The model of that name, loaded, which may take a while.
+    ///
+    /// # Errors
+    /// 404 where there is none, 503 with the reason where it is not loaded in time.
+    pub(crate) async fn open(self: &Arc<Registry>, name: &str) -> Result<Arc<Served>, ApiError> {
+        let mut changed = self.changed.subscribe();
+        let until = tokio::time::Instant::now() + self.patience;
+        let mut waited_for = None;
+        loop {
+            match self.find(name, waited_for)? {
+                Found::Ready(served) => return Ok(served),
+                Found::Loading(load) => waited_for = Some(load),
+            }
+            if tokio::time::timeout_at(until, changed.changed()).await.is_err() {
+                let percent = self.listed(name)?.loading_percent.unwrap_or(0);
+                let message = format!("'{name}' is still being loaded ({percent} %).");
+                return Err(ApiError::unavailable(message));
+            }
+        }
+    }
+
+    /// The model if it is loaded; otherwise its load, which begins unless the one that was waited
+    /// for has failed.
+    fn find(self: &Arc<Registry>, name: &str, waited_for: Option<u64>) -> Result<Found, ApiError> {
+        self.listed(name)?;
+        let mut entries = self.entries();
+        let entry = entries.iter_mut().find(|entry| entry.known.name == name);
+        let entry = entry.expect("models stay known");
+        match &mut entry.state {
+            State::Ready { served, used_at } => {
+                *used_at = Instant::now();
+                return Ok(Found::Ready(Arc::clone(served)));
+            }
+            State::Loading(_) => return Ok(Found::Loading(entry.loads)),
+            State::Resting(Some(last)) if Some(last.load) == waited_for => {
+                return Err(failed(name, &last.error));
+            }
+            State::Resting(_) if self.is_closed() => return Err(ApiError::closing()),
+            State::Resting(_) => {}
+        }
+        let (load, progress) = entry.begin();
+        let (registry, known) = (Arc::clone(self), Arc::clone(&entry.known));
+        tokio::task::spawn_blocking(move || registry.load(&known, &progress, true));
+        Ok(Found::Loading(load))
+    }
+
+    /// Loads a model now, beside those that are loaded, where there is memory for it; leaves it
+    /// resting where there is not.
+    ///
+    /// # Errors
+    /// [`LoadError`] when it cannot be loaded, however much memory others gave up.
+    pub fn preload(&self, name: &str) -> Result<(), Arc<LoadError>> {
+        let begun = {
+            let mut entries = self.entries();
+            let entry = entries.iter_mut().find(|entry| entry.known.name == name);
+            entry.filter(|entry| matches!(entry.state, State::Resting(_))).map(|entry| {
+                let (_, progress) = entry.begin();
+                (Arc::clone(&entry.known), progress)
+            })
+        };
+        let Some((known, progress)) = begun else { return Ok(()) };
+        match self.load(&known, &progress, false) {
+            Some(error) => match &*error {
+                LoadError::NoRoom(no_room) if no_room.could_fit() => {
+                    self.settle(&known, State::Resting(None));
+                    Ok(())
+                }
+                _ => Err(error),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Loads, while others wait for their turn; why it failed.
+    fn load(
+        &self,
+        known: &Arc<Known>,
+        progress: &Progress,
+        make_room: bool,
+    ) -> Option<Arc<LoadError>> {
+        let turn = self.loading.lock().expect("no holder of this lock panics");
+        tracing::info!(model = known.name, "loading");
+        let began = Instant::now();
+        let loaded = loop {
+            let load = || (known.load)(progress);
+            let panicked = |_| Err(LoadError::Failed("it panicked".to_owned()));
+            match catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(panicked) {
+                Err(LoadError::NoRoom(no_room))
+                    if make_room
+                        && !progress.is_stopped()
+                        && self.make_room(&no_room, began + self.patience / 2) => {}
+                other => break other,
+            }
+        };
+        drop(turn);
+        match loaded {
+            Ok(loaded) => {
+                let duration_ms = began.elapsed().as_millis();
+                tracing::info!(
+                    model = known.name,
+                    provenance = known.provenance,
+                    sha256 = known.sha256,
+                    context_len = loaded.engine.limits().context_len,
+                    memory_mib = loaded.engine.limits().reserved_bytes >> 20,
+                    duration_ms,
+                    "a model is ready"
+                );
+                let served = Arc::new(Served::new(Arc::clone(known), loaded));
+                self.settle(known, State::Ready { served, used_at: Instant::now() });
+                None
+            }
+            Err(error) => {
+                match &error {
+                    LoadError::NoRoom(no_room) if !make_room && no_room.could_fit() => {
+                        tracing::info!(model = known.name, %error, "loaded when it is asked for");
+                    }
+                    _ => tracing::warn!(model = known.name, %error, "a model was not loaded"),
+                }
+                let error = Arc::new(error);
+                let load = self.loads(known);
+                let failure = Failure { load, error: Arc::clone(&error) };
+                self.settle(known, State::Resting(Some(failure)));
+                Some(error)
+            }
+        }
+    }
+
+    fn loads(&self, known: &Arc<Known>) -> u64 {
+        let entries = self.entries();
+        let entry = entries.iter().find(|entry| Arc::ptr_eq(&entry.known, known));
+        entry.expect("models stay known").loads
+    }
+
+    /// The end of a load.
+    fn settle(&self, known: &Arc<Known>, state: State) {
+        if let Some(entry) = self.entries().iter_mut().find(|e| Arc::ptr_eq(&e.known, known)) {
+            entry.state = state;
+        }
+        self.changed.send_replace(());
+    }
+
+    /// Unloads models that nobody uses, the longest unused first, until another one may fit;
+    /// nothing where that would not be enough. Says whether it is worth another try.
+    fn make_room(&self, no_room: &NoRoom, until: Instant) -> bool {
+        if !no_room.could_fit() {
+            return false;
+        }
+        let mut missing = no_room.needs.bytes() - no_room.free_bytes;
+        let mut going = Vec::new();
+        let mut entries = self.entries();
+        let mut unused: Vec<&mut Entry> =
+            entries.iter_mut().filter(|entry| entry.unused_since().is_some()).collect();
+        unused.sort_by_key(|entry| entry.unused_since());
+        let could: u64 = unused.iter().map(|entry| entry.reserved_bytes()).sum();
+        if could < missing {
+            drop(entries);
+            thread::sleep(BUSY_SLEEP);
+            return Instant::now() < until;
+        }
+        for entry in unused {
+            if missing == 0 {
+                break;
+            }
+            missing = missing.saturating_sub(entry.reserved_bytes());
+            going.push(entry.rest());
+        }
+        true
+    }
+
+    /// Unloads models that nobody has used for so long.
+    pub fn unload_unused(&self, idle: Duration) {
+        for entry in self.entries().iter_mut() {
+            match &mut entry.state {
+                State::Ready { served, used_at } if Arc::strong_count(served) > 1 => {
+                    *used_at = Instant::now();
+                }
+                State::Ready { used_at, .. } if used_at.elapsed() >= idle => drop(entry.rest()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes no more requests for any model; those that are accepted go on, loads end.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        for entry in self.entries().iter() {
+            match &entry.state {
+                State::Ready { served, .. } => served.engine.close(),
+                State::Loading(progress) => progress.stop(),
+                State::Resting(_) => {}
+            }
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Entry {
+    /// A load begins.
+    fn begin(&mut self) -> (u64, Arc<Progress>) {
+        let progress = Arc::new(Progress::default());
+        self.loads += 1;
+        self.state = State::Loading(Arc::clone(&progress));
+        (self.loads, progress)
+    }
+
+    /// When it was asked for last, if it is loaded and nobody has it now.
+    fn unused_since(&self) -> Option<Instant> {
+        match &self.state {
+            State::Ready { served, used_at } if Arc::strong_count(served) == 1 => Some(*used_at),
+            _ => None,
+        }
+    }
+
+    fn reserved_bytes(&self) -> u64 {
+        match &self.state {
+            State::Ready { served, .. } => served.engine.limits().reserved_bytes,
+            _ => 0,
+        }
+    }
+
+    /// It is unloaded; what it was.
+    fn rest(&mut self) -> State {
+        tracing::info!(model = self.known.name, "unloaded");
+        std::mem::replace(&mut self.state, State::Resting(None))
+    }
+}
+
+/// What a request is told whose model was not loaded.
+fn failed(name: &str, error: &LoadError) -> ApiError {
+    match error {
+        LoadError::Stopped => ApiError::closing(),
+        LoadError::NoRoom(no_room) if !no_room.could_fit() => ApiError::unavailable(format!(
+            "'{name}' cannot be loaded: {no_room}. The operator can raise 'memory_mib', or \
+                 lower 'context_len', in the server's configuration."
+        )),
+        LoadError::NoRoom(no_room) => ApiError::unavailable(format!(
+            "'{name}' cannot be loaded now: {no_room}, and they are in use. Try again later, or \
+             use one of them."
+        )),
+        LoadError::Failed(reason) => {
+            ApiError::unavailable(format!("'{name}' cannot be loaded: {reason}."))
+        }
+    }
+}
