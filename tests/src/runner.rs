@@ -47,7 +47,7 @@ impl Runner {
     fn step(&mut self, first: usize, ids: &[u32], outputs: &[u32]) -> Logits {
         let row = |(i, &token)| Row { token, position: (first + i) as u32, sequence: 0 };
         let rows: Vec<Row> = ids.iter().enumerate().map(row).collect();
-        let batch = Batch { rows: &rows, tables: &[&self.table], outputs };
-        self.model.step(&batch).expect("a step that is well-formed")
+        let batch = Batch { rows: &rows, tables: &[&self.table], outputs, hidden: &[] };
+        self.model.step(&batch).expect("a step that is well-formed").logits
     }
 }
