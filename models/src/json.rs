@@ -100,7 +100,7 @@ impl fmt::Display for Json {
             Json::Bool(value) => value.fmt(f),
             Json::Unsigned(value) => value.fmt(f),
             Json::Signed(value) => value.fmt(f),
-            Json::Float(value) => value.fmt(f),
+            Json::Float(value) => write!(f, "{value:?}"),
             Json::Text(text) => write!(f, "{:?}", quoted(text)),
             Json::List(list) => write!(f, "a list of {}", list.len()),
             Json::Object(members) => write!(f, "an object of {}", members.len()),
