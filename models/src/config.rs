@@ -1,7 +1,10 @@
 //! Typed hyperparameters out of a file's metadata, bounded and consistent.
 //!
-//! Keys are those of the GGUF specification, `{architecture}.…`. What a family does not support
-//! is refused by name here or in the family, never ignored.
+//! Here are those of decoders, in GGUF: keys are those of its specification, `{architecture}.…`.
+//! `bert` has those of encoders in `config.json`. What a family does not support is refused by
+//! name here or in the family, never ignored.
+
+pub mod bert;
 
 use crate::gguf::{Header, Value};
 

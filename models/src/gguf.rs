@@ -14,7 +14,7 @@ use std::io::Read;
 
 pub use self::error::GgufError;
 use self::source::{Source, What};
-use crate::dtype::DType;
+use crate::weights::TensorInfo;
 
 /// Metadata keys of a file.
 const KEYS_MAX: u64 = 65_536;
@@ -53,19 +53,6 @@ pub enum Value {
     Floats(Vec<f32>),
     /// A list of booleans.
     Bools(Vec<bool>),
-}
-
-/// A tensor of the file: its verified place and shape.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TensorInfo {
-    /// Element type.
-    pub dtype: DType,
-    /// Outermost dimension first (`[rows, columns]` of a matrix), each at least 1.
-    pub shape: Vec<usize>,
-    /// From the start of the file.
-    pub offset: u64,
-    /// Length of the data.
-    pub bytes: u64,
 }
 
 /// A header that holds: built by [`read`] alone.

@@ -1,4 +1,4 @@
-//! What a model is: the file's verified header, weights by name, the vocabulary as the file
+//! What a model is: its files' verified headers, weights by name, the vocabulary as the file
 //! carries it, typed hyperparameters, and the forward pass as data (a [`plan::Plan`]).
 //!
 //! Nothing here knows a device, a tokenizer or a socket, and nothing here opens a file: callers
@@ -6,6 +6,8 @@
 
 pub mod dtype;
 pub mod gguf;
+pub mod json;
+pub mod safetensors;
 pub mod weights;
 
 pub mod vocabulary;

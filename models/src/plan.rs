@@ -70,11 +70,23 @@ pub struct Rope {
     pub angles_per_position: Vec<f32>,
 }
 
-/// Elementwise activation of a gated feed-forward.
+/// Elementwise activation of a feed-forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// x * sigmoid(x).
     Silu,
+    /// x * P(X <= x) of a standard normal X, by the error function itself. Source: 1606.08415.
+    Gelu,
+}
+
+/// Which positions of its sequence a row attends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// Those up to its own.
+    Causal,
+    /// All up to the largest position that the sequence has in the step. Whoever cuts the steps
+    /// puts all rows of such a sequence into one.
+    Full,
 }
 
 /// One product of a linear step.
@@ -95,6 +107,35 @@ pub enum Step {
     Embed {
         /// `[vocabulary, width]`.
         table: WeightId,
+        /// Result.
+        out: Slot,
+    },
+    /// `into +=` the row of `table` by the row's position.
+    AddPosition {
+        /// `[positions, width]`.
+        table: WeightId,
+        /// What it is added to.
+        into: Slot,
+    },
+    /// `into +=` one row of `table`, the same for every row (a token type).
+    AddRow {
+        /// `[rows, width]`.
+        table: WeightId,
+        /// Which row of it.
+        row: usize,
+        /// What it is added to.
+        into: Slot,
+    },
+    /// Mean 0 and variance 1 over the row, times `weight`, plus `bias`. Source: 1607.06450.
+    LayerNorm {
+        /// `[width]`.
+        weight: WeightId,
+        /// `[width]`.
+        bias: WeightId,
+        /// Added to the variance.
+        eps: f32,
+        /// Source; not `out`.
+        input: Slot,
         /// Result.
         out: Slot,
     },
@@ -143,11 +184,13 @@ pub enum Step {
         /// Whose cache.
         cache: CacheId,
     },
-    /// Causal attention over the row's sequence up to its own position.
+    /// Attention over positions of the row's sequence.
     Attention {
+        /// Which positions.
+        span: Span,
         /// `heads * head_dim`.
         queries: Slot,
-        /// Whose cache; its window is the attention's window.
+        /// Whose cache; its window is the attention's window, which a full span does not have.
         cache: CacheId,
         /// Query heads; a multiple of the cache's heads.
         heads: usize,
@@ -167,6 +210,13 @@ pub enum Step {
         /// Result.
         out: Slot,
     },
+    /// `slot = activation(slot)`.
+    Activate {
+        /// Which function.
+        activation: Activation,
+        /// In place.
+        slot: Slot,
+    },
     /// `into += input`.
     Add {
         /// Source.
@@ -176,17 +226,44 @@ pub enum Step {
     },
 }
 
-/// How the last hidden rows become logits.
+/// What comes after the layers: the model's hidden rows, and logits where it has any.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Head {
-    /// Steps over the rows that want logits (the final norm).
+    /// Steps over the rows whose logits or hidden rows are wanted (the final norm).
     pub steps: Vec<Step>,
-    /// What the head multiplies.
-    pub input: Slot,
+    /// The hidden rows, once the steps are done.
+    pub hidden: Slot,
+    /// How they become logits; none in an encoder.
+    pub projection: Option<Projection>,
+}
+
+/// The product that makes logits of hidden rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Projection {
     /// `[vocabulary, width]`; the embedding table when tied.
     pub weight: WeightId,
     /// `[vocabulary]`.
     pub bias: Option<WeightId>,
+}
+
+/// Which hidden rows of a sequence make its embedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// The mean of all.
+    Mean,
+    /// The first, which belongs to a token that stands before every text.
+    First,
+    /// The last.
+    Last,
+}
+
+/// How a sequence's hidden rows become one vector, as the model declares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Embedding {
+    /// Which rows.
+    pub pooling: Pooling,
+    /// Whether the vector is divided by its Euclidean length.
+    pub normalize: bool,
 }
 
 /// A model's forward pass.
@@ -212,6 +289,8 @@ pub struct Plan {
     pub layers: Vec<Vec<Step>>,
     /// After the layers.
     pub head: Head,
+    /// How hidden rows become an embedding, where the model is made for that.
+    pub embedding: Option<Embedding>,
 }
 
 impl Plan {
@@ -245,6 +324,16 @@ impl Plan {
             Step::Embed { table, out } => {
                 format!("{} = embed {}", slot(out), self.weight_name(*table))
             }
+            Step::AddPosition { table, into } => {
+                format!("{} += {} by position", slot(into), self.weight_name(*table))
+            }
+            Step::AddRow { table, row, into } => {
+                format!("{} += {} row {row}", slot(into), self.weight_name(*table))
+            }
+            Step::LayerNorm { weight, bias, input, out, eps } => {
+                let (weight, bias) = (self.weight_name(*weight), self.weight_name(*bias));
+                format!("{} = layer_norm {} {weight} {bias} eps {eps:e}", slot(out), slot(input))
+            }
             Step::RmsNorm { weight, input, out, eps } => {
                 let weight = self.weight_name(*weight);
                 format!("{} = rms_norm {} {weight} eps {eps:e}", slot(out), slot(input))
@@ -266,11 +355,15 @@ impl Plan {
             Step::KvWrite { keys, values, cache } => {
                 format!("cache {} <- {}, {}", cache.0, slot(keys), slot(values))
             }
-            Step::Attention { queries, cache, heads, scale, out } => {
+            Step::Attention { span, queries, cache, heads, scale, out } => {
                 let info = &self.caches[cache.0];
-                let window = info.window.map(|w| format!(" window {w}")).unwrap_or_default();
+                let span = match (span, info.window) {
+                    (Span::Causal, None) => String::new(),
+                    (Span::Causal, Some(window)) => format!(" window {window}"),
+                    (Span::Full, _) => " over the whole sequence".to_owned(),
+                };
                 format!(
-                    "{} = attention {} heads {heads}/{} scale {scale}{window}",
+                    "{} = attention {} heads {heads}/{} scale {scale}{span}",
                     slot(out),
                     slot(queries),
                     info.kv_heads
@@ -278,6 +371,9 @@ impl Plan {
             }
             Step::Gate { activation, gate, up, out } => {
                 format!("{} = {activation:?}({}) * {}", slot(out), slot(gate), slot(up))
+            }
+            Step::Activate { activation, slot: s } => {
+                format!("{0} = {activation:?}({0})", slot(s))
             }
             Step::Add { input, into } => format!("{} += {}", slot(into), slot(input)),
         }
@@ -304,11 +400,21 @@ impl fmt::Display for Plan {
             list(format!("each of {} layers (layer 0 shown)", self.layers.len()), first)?;
         }
         list("head".to_owned(), &self.head.steps)?;
-        writeln!(
-            f,
-            "  logits = linear {} {}",
-            self.slot_name(self.head.input),
-            self.weight_name(self.head.weight)
-        )
+        let hidden = self.slot_name(self.head.hidden);
+        match &self.head.projection {
+            None => writeln!(f, "  hidden rows = {hidden}")?,
+            Some(projection) => {
+                let bias = if projection.bias.is_some() { " + bias" } else { "" };
+                let weight = self.weight_name(projection.weight);
+                writeln!(f, "  logits = linear {hidden} {weight}{bias}")?;
+            }
+        }
+        let Some(Embedding { pooling, normalize }) = self.embedding else { return Ok(()) };
+        let length = if normalize { ", of length 1" } else { "" };
+        match pooling {
+            Pooling::Mean => writeln!(f, "embedding\n  mean of all hidden rows{length}"),
+            Pooling::First => writeln!(f, "embedding\n  first hidden row{length}"),
+            Pooling::Last => writeln!(f, "embedding\n  last hidden row{length}"),
+        }
     }
 }

@@ -1,20 +1,73 @@
 //! Tensors by name out of bytes that somebody else mapped or loaded.
 //!
-//! A [`Weights`] joins a verified header with the bytes it was verified against; every slice it
-//! hands out was bounds-checked when the header was read.
+//! A [`Weights`] joins what a reader verified with the bytes it was verified against; every slice
+//! it hands out was bounds-checked when the file was read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::dtype::DType;
-use crate::gguf::Header;
+use crate::{gguf, safetensors};
 
 /// The bytes of a whole model file: a mapping, or a buffer.
 pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
-/// A model file: its verified header and its bytes.
+/// A tensor of a file: its verified place and shape.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorInfo {
+    /// Element type.
+    pub dtype: DType,
+    /// Outermost dimension first (`[rows, columns]` of a matrix), each at least 1.
+    pub shape: Vec<usize>,
+    /// From the start of the file.
+    pub offset: u64,
+    /// Length of the data.
+    pub bytes: u64,
+}
+
+/// What a model's files say of it, verified: the kinds of files there are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Container {
+    /// One GGUF file.
+    Gguf(gguf::Header),
+    /// A folder with `model.safetensors`.
+    Safetensors(safetensors::Header),
+}
+
+impl Container {
+    /// Tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, TensorInfo> {
+        match self {
+            Container::Gguf(header) => &header.tensors,
+            Container::Safetensors(header) => &header.tensors,
+        }
+    }
+
+    /// The length of the file that has the tensors.
+    pub fn file_bytes(&self) -> u64 {
+        match self {
+            Container::Gguf(header) => header.file_bytes,
+            Container::Safetensors(header) => header.file_bytes,
+        }
+    }
+}
+
+impl From<gguf::Header> for Container {
+    fn from(header: gguf::Header) -> Container {
+        Container::Gguf(header)
+    }
+}
+
+impl From<safetensors::Header> for Container {
+    fn from(header: safetensors::Header) -> Container {
+        Container::Safetensors(header)
+    }
+}
+
+/// A model's weights: what its files say, and the bytes of the file that has the tensors.
 #[derive(Clone)]
 pub struct Weights {
-    header: Arc<Header>,
+    container: Arc<Container>,
     bytes: Bytes,
 }
 
@@ -46,31 +99,37 @@ pub enum WeightsError {
 }
 
 impl Weights {
-    /// Joins a header with the bytes of its file.
+    /// Joins what was verified with the bytes of the file that has the tensors.
     ///
     /// # Errors
-    /// [`WeightsError::Changed`] when the length is not the one the header was verified for.
-    pub fn new(header: Header, bytes: Bytes) -> Result<Weights, WeightsError> {
-        let actual = (*bytes).as_ref().len() as u64;
-        if actual != header.file_bytes {
-            return Err(WeightsError::Changed { expected: header.file_bytes, actual });
+    /// [`WeightsError::Changed`] when the length is not the one that was verified.
+    pub fn new(container: impl Into<Container>, bytes: Bytes) -> Result<Weights, WeightsError> {
+        let container = container.into();
+        let (actual, expected) = ((*bytes).as_ref().len() as u64, container.file_bytes());
+        if actual != expected {
+            return Err(WeightsError::Changed { expected, actual });
         }
-        Ok(Weights { header: Arc::new(header), bytes })
+        Ok(Weights { container: Arc::new(container), bytes })
     }
 
-    /// The verified header.
-    pub fn header(&self) -> &Header {
-        &self.header
+    /// What the files say.
+    pub fn container(&self) -> &Container {
+        &self.container
     }
 
-    /// The whole file.
+    /// Tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, TensorInfo> {
+        self.container.tensors()
+    }
+
+    /// The whole file that has the tensors.
     pub fn bytes(&self) -> &[u8] {
         (*self.bytes).as_ref()
     }
 
     /// Whether the file has a tensor of that name.
     pub fn has(&self, name: &str) -> bool {
-        self.header.tensors.contains_key(name)
+        self.tensors().contains_key(name)
     }
 
     /// The tensor of that name.
@@ -79,10 +138,15 @@ impl Weights {
     /// [`WeightsError::Missing`] when there is none.
     pub fn tensor(&self, name: &str) -> Result<Weight<'_>, WeightsError> {
         let info =
-            self.header.tensors.get(name).ok_or_else(|| WeightsError::Missing(name.to_owned()))?;
-        let start = usize::try_from(info.offset).expect("offset lies inside mapped bytes");
-        let len = usize::try_from(info.bytes).expect("extent lies inside mapped bytes");
-        let bytes = &(*self.bytes).as_ref()[start..start + len];
+            self.tensors().get(name).ok_or_else(|| WeightsError::Missing(name.to_owned()))?;
+        let bytes = self.slice(info.offset, info.bytes);
         Ok(Weight { shape: &info.shape, dtype: info.dtype, bytes })
+    }
+
+    /// Bytes of an extent that was verified.
+    pub(crate) fn slice(&self, offset: u64, bytes: u64) -> &[u8] {
+        let start = usize::try_from(offset).expect("offset lies inside mapped bytes");
+        let len = usize::try_from(bytes).expect("extent lies inside mapped bytes");
+        &self.bytes()[start..start + len]
     }
 }

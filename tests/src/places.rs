@@ -24,6 +24,16 @@ pub fn cache() -> PathBuf {
     cache.join("redoubt")
 }
 
+/// The folder of all-MiniLM-L6-v2.
+///
+/// # Panics
+/// When it is not there, as with [`smollm2`].
+pub fn minilm() -> PathBuf {
+    let path = cache().join("models/all-MiniLM-L6-v2");
+    assert!(path.is_dir(), "{} is missing: run scripts/get-model minilm", path.display());
+    path
+}
+
 /// SmolLM2-135M-Instruct.
 ///
 /// # Panics

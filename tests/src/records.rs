@@ -131,6 +131,22 @@ pub fn smollm2_answers() -> Vec<Greedy> {
     read_json("oracles/smollm2-greedy.json")
 }
 
+/// A text and its embedding by all-MiniLM-L6-v2.
+#[derive(Debug, Deserialize)]
+pub struct Embedded {
+    /// The text.
+    pub text: String,
+    /// Its token ids, cut to the longest text.
+    pub ids: Vec<u32>,
+    /// Of length 1.
+    pub embedding: Vec<f32>,
+}
+
+/// all-MiniLM-L6-v2's recorded embeddings.
+pub fn minilm_embeddings() -> Vec<Embedded> {
+    read_json("oracles/minilm.json")
+}
+
 /// A small model with random weights.
 #[derive(Debug, Deserialize)]
 pub struct RandomModel {

@@ -5,7 +5,9 @@ use std::path::Path;
 use compute::batch::{BLOCK_LEN, Batch, Logits, Row};
 use compute::executor::Executor;
 use compute::map;
+use compute::pool;
 use compute::reference::{Mode, Reference};
+use models::plan::Plan;
 
 /// A model, loaded, with room for one sequence.
 pub struct Runner {
@@ -44,10 +46,34 @@ impl Runner {
         self.step(first, ids, &[ids.len() as u32 - 1])
     }
 
-    fn step(&mut self, first: usize, ids: &[u32], outputs: &[u32]) -> Logits {
-        let row = |(i, &token)| Row { token, position: (first + i) as u32, sequence: 0 };
-        let rows: Vec<Row> = ids.iter().enumerate().map(row).collect();
-        let batch = Batch { rows: &rows, tables: &[&self.table], outputs };
-        self.model.step(&batch).expect("a step that is well-formed")
+    /// The embedding of a sequence, as its plan declares it.
+    ///
+    /// # Panics
+    /// When the plan declares none, or the step fails.
+    pub fn embed(&mut self, ids: &[u32]) -> Vec<f32> {
+        let embedding = self.model.plan().embedding.expect("a model that makes embeddings");
+        let wanted = pool::wanted(embedding.pooling, ids.len());
+        let hidden: Vec<u32> = wanted.map(|row| row as u32).collect();
+        let rows = rows(0, ids);
+        let batch = Batch { rows: &rows, tables: &[&self.table], outputs: &[], hidden: &hidden };
+        let hidden = self.model.step(&batch).expect("a step that is well-formed").hidden;
+        pool::pool(embedding, &hidden.values, hidden.width)
     }
+
+    /// The plan that it runs.
+    pub fn plan(&self) -> &Plan {
+        self.model.plan()
+    }
+
+    fn step(&mut self, first: usize, ids: &[u32], outputs: &[u32]) -> Logits {
+        let rows = rows(first, ids);
+        let batch = Batch { rows: &rows, tables: &[&self.table], outputs, hidden: &[] };
+        self.model.step(&batch).expect("a step that is well-formed").logits
+    }
+}
+
+/// Rows of one sequence, from position `first` on.
+fn rows(first: usize, ids: &[u32]) -> Vec<Row> {
+    let row = |(i, &token)| Row { token, position: (first + i) as u32, sequence: 0 };
+    ids.iter().enumerate().map(row).collect()
 }

@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 use compute::reference::ggml;
 use models::dtype::DType;
 use models::gguf::Value;
-use models::weights::{Weight, Weights};
+use models::weights::{Container, Weight, Weights};
 
 use crate::random_weights;
 use crate::records::{RandomModel, RandomTensor};
@@ -53,7 +53,9 @@ pub fn write(model: &RandomModel, dtype: DType, path: &Path) {
 /// # Errors
 /// candle's, where a matrix's rows are no whole blocks of the type.
 pub fn requantize(weights: &Weights, dtype: DType, path: &Path) -> candle_core::Result<()> {
-    let header = weights.header();
+    let Container::Gguf(header) = weights.container() else {
+        panic!("the model to write again is a GGUF file");
+    };
     let metadata: Vec<(&str, &Value)> =
         header.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
     let mut entries = Vec::new();

@@ -26,12 +26,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let row = |position: u32| Row { token: position * 7 % 1000 + 10, position, sequence: 0 };
     let rows: Vec<Row> = (0..prompt_len).map(row).collect();
     let began = Instant::now();
-    model.step(&Batch { rows: &rows, tables: &tables, outputs: &[prompt_len - 1] })?;
+    let outputs = [prompt_len - 1];
+    model.step(&Batch { rows: &rows, tables: &tables, outputs: &outputs, hidden: &[] })?;
     let seconds = began.elapsed().as_secs_f64();
     println!("prefill {prompt_len}: {:.1} tokens/s", f64::from(prompt_len) / seconds);
     let began = Instant::now();
     for position in prompt_len..prompt_len + DECODED {
-        model.step(&Batch { rows: &[row(position)], tables: &tables, outputs: &[0] })?;
+        let rows = [row(position)];
+        model.step(&Batch { rows: &rows, tables: &tables, outputs: &[0], hidden: &[] })?;
     }
     println!("decode: {:.1} tokens/s", f64::from(DECODED) / began.elapsed().as_secs_f64());
     Ok(())

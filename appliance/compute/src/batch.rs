@@ -20,15 +20,48 @@ pub struct Row {
 }
 
 /// The rows of one step. Rows of one sequence stand in order of position, and every earlier
-/// position was computed in this or an earlier step.
+/// position was computed in this or an earlier step; where the plan attends to whole sequences
+/// (`Span::Full`), all of them stand in this one.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     /// What to compute.
     pub rows: &'a [Row],
     /// Block ids of each sequence, in order of position.
     pub tables: &'a [&'a [u32]],
-    /// Indices of the rows whose logits are wanted.
+    /// Indices of the rows whose logits are wanted, ascending.
     pub outputs: &'a [u32],
+    /// Indices of the rows whose hidden rows are wanted, ascending; apart from the logits.
+    pub hidden: &'a [u32],
+}
+
+/// What a step gives back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Computed {
+    /// Logits of the rows of [`Batch::outputs`].
+    pub logits: Logits,
+    /// Hidden rows of [`Batch::hidden`].
+    pub hidden: Hidden,
+}
+
+/// Hidden rows as they leave the head's steps, in the order of [`Batch::hidden`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Hidden {
+    /// Elements per row.
+    pub width: usize,
+    /// `(hidden, width)`.
+    pub values: Vec<f32>,
+}
+
+impl Hidden {
+    /// The i-th wanted row.
+    pub fn row(&self, i: usize) -> &[f32] {
+        self.rows(i..i + 1)
+    }
+
+    /// Some wanted rows, one after the other.
+    pub fn rows(&self, range: Range<usize>) -> &[f32] {
+        &self.values[range.start * self.width..range.end * self.width]
+    }
 }
 
 /// Logits of the wanted rows, in the order of [`Batch::outputs`].

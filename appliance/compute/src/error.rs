@@ -25,6 +25,17 @@ pub enum ComputeError {
         /// Blocks of its sequence.
         blocks: usize,
     },
+    /// A row lies beyond the positions that the model knows.
+    #[error("position {position} lies beyond the model's {positions} positions")]
+    Context {
+        /// The row's position.
+        position: u32,
+        /// How many there are.
+        positions: usize,
+    },
+    /// Logits of a model that has none.
+    #[error("logits are wanted of a model that has hidden rows alone")]
+    NoLogits,
     /// A token id that the embedding does not have.
     #[error("token {token} is not in the vocabulary of {vocabulary_len}")]
     Token {

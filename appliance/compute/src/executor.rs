@@ -6,7 +6,7 @@
 use models::plan::Plan;
 
 use crate::ComputeError;
-use crate::batch::{Batch, Logits};
+use crate::batch::{Batch, Computed};
 
 /// A loaded model with its cache blocks.
 pub trait Executor: Send {
@@ -19,11 +19,12 @@ pub trait Executor: Send {
     /// Bytes of memory that a cache block takes.
     fn block_bytes(&self) -> usize;
 
-    /// Computes all rows, stores their keys and values, and reads back the wanted logits.
+    /// Computes all rows, stores their keys and values, and reads back the wanted logits and
+    /// hidden rows.
     ///
     /// # Errors
     /// [`ComputeError`] when the batch names what is not there; nothing was computed then.
-    fn step(&mut self, batch: &Batch<'_>) -> Result<Logits, ComputeError>;
+    fn step(&mut self, batch: &Batch<'_>) -> Result<Computed, ComputeError>;
 
     /// Copies the contents of blocks, `(from, to)` each, in order.
     ///

@@ -7,6 +7,7 @@ pub mod batch;
 pub mod device;
 pub mod executor;
 pub mod map;
+pub mod pool;
 pub mod reference;
 pub mod vectors;
 

@@ -1,15 +1,17 @@
 //! Read-only file mapping, handed to `models` as bytes.
 //!
-//! The header is read and verified through ordinary reads before the file is mapped.
+//! Headers, and the small files of a folder, are read and verified through ordinary reads before
+//! the file that has the tensors is mapped.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
 use models::gguf::{self, GgufError};
-use models::weights::{Bytes, Weights, WeightsError};
+use models::safetensors::{self, FILES, Files, SafetensorsError};
+use models::weights::{Bytes, Container, Weights, WeightsError};
 
 /// Why a model file cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +34,14 @@ pub enum MapError {
         /// Why not.
         source: GgufError,
     },
+    /// A folder does not hold.
+    #[error("{path}: {source}")]
+    Folder {
+        /// Which folder.
+        path: String,
+        /// Why not.
+        source: SafetensorsError,
+    },
     /// The file changed between reading its header and mapping it.
     #[error("{path}: {source}")]
     Changed {
@@ -42,22 +52,75 @@ pub enum MapError {
     },
 }
 
-/// Opens a GGUF file: verifies its header, then maps it.
+/// Opens a model, a GGUF file or a folder with `model.safetensors`: verifies it, then maps it.
 ///
 /// # Errors
 /// [`MapError`], with the path.
 pub fn open(path: &Path) -> Result<Weights, MapError> {
-    let name = || path.display().to_string();
-    let io = |act| move |source| MapError::Io { act, path: name(), source };
-    let file = File::open(path).map_err(io("opening"))?;
-    let metadata = file.metadata().map_err(io("reading the size of"))?;
-    if !metadata.is_file() {
-        return Err(io("opening")(std::io::Error::other("it is not a regular file")));
+    match path.is_dir() {
+        true => open_folder(path),
+        false => open_file(path),
     }
-    let header = gguf::read(&mut BufReader::with_capacity(1 << 16, &file), metadata.len())
-        .map_err(|source| MapError::Header { path: name(), source })?;
-    let bytes = map(&file).map_err(io("mapping"))?;
-    Weights::new(header, bytes).map_err(|source| MapError::Changed { path: name(), source })
+}
+
+fn open_file(path: &Path) -> Result<Weights, MapError> {
+    let (file, bytes) = regular(path)?;
+    let header = gguf::read(&mut buffered(&file), bytes)
+        .map_err(|source| MapError::Header { path: named(path), source })?;
+    joined(path, &file, header)
+}
+
+fn open_folder(path: &Path) -> Result<Weights, MapError> {
+    let mut files = Files::new();
+    for info in FILES {
+        if let Some(bytes) = read_beside(&path.join(info.name), info.bytes_max)? {
+            files.insert(info.name, bytes);
+        }
+    }
+    let tensors = path.join(safetensors::TENSORS);
+    let (file, bytes) = regular(&tensors)?;
+    let header = safetensors::read(&mut buffered(&file), bytes, files)
+        .map_err(|source| MapError::Folder { path: named(path), source })?;
+    joined(&tensors, &file, header)
+}
+
+/// A file's bytes where it is there, and one more than may be where it is too long.
+fn read_beside(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, MapError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let (file, _) = regular(path)?;
+    let mut bytes = Vec::new();
+    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(io("reading", path))?;
+    Ok(Some(bytes))
+}
+
+/// A file that is no device and no pipe, and its length.
+fn regular(path: &Path) -> Result<(File, u64), MapError> {
+    let file = File::open(path).map_err(io("opening", path))?;
+    let metadata = file.metadata().map_err(io("reading the size of", path))?;
+    match metadata.is_file() {
+        true => Ok((file, metadata.len())),
+        false => Err(io("opening", path)(std::io::Error::other("it is not a regular file"))),
+    }
+}
+
+fn joined(path: &Path, file: &File, header: impl Into<Container>) -> Result<Weights, MapError> {
+    let bytes = map(file).map_err(io("mapping", path))?;
+    Weights::new(header, bytes).map_err(|source| MapError::Changed { path: named(path), source })
+}
+
+fn buffered(file: &File) -> BufReader<&File> {
+    BufReader::with_capacity(1 << 16, file)
+}
+
+fn named(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn io(act: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> MapError {
+    let path = named(path);
+    move |source| MapError::Io { act, path, source }
 }
 
 fn map(file: &File) -> std::io::Result<Bytes> {

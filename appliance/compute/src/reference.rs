@@ -18,7 +18,7 @@ use models::plan::Plan;
 use models::weights::Weights;
 
 use crate::ComputeError;
-use crate::batch::{BLOCK_LEN, Batch, Logits};
+use crate::batch::{BLOCK_LEN, Batch, Computed, Hidden, Logits};
 use crate::executor::Executor;
 use cache::Cache;
 pub use linear::ggml;
@@ -36,9 +36,10 @@ pub enum Mode {
 /// A model, loaded: weights, caches and the activations of one step.
 pub struct Reference {
     plan: Arc<Plan>,
-    table: Stored,
     weights: Vec<Loaded>,
-    head: Linear,
+    head: Option<Linear>,
+    /// Positions that the model has a table of; none where it computes them.
+    positions: Option<usize>,
     caches: Vec<Cache>,
     blocks: usize,
     slots: Vec<Vec<f32>>,
@@ -50,7 +51,9 @@ enum Loaded {
     Vector(Vec<f32>),
     /// A product's matrix.
     Matrix(Linear),
-    /// The embedding table or the head, which [`Reference`] holds itself.
+    /// A table whose rows are taken one by one.
+    Table(Stored),
+    /// The head, which [`Reference`] holds itself.
     Elsewhere,
 }
 
@@ -67,26 +70,30 @@ impl Reference {
         blocks: usize,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Reference, ComputeError> {
-        let table_id = steps::embedding_table(plan);
+        let tables = steps::tables(plan);
+        let projection = plan.head.projection.as_ref().map(|projection| projection.weight.0);
         let mut loaded = Vec::with_capacity(plan.weights.len());
         let mut done = 0;
         for (index, info) in plan.weights.iter().enumerate() {
             let weight = weights.tensor(&info.name)?;
             loaded.push(match info.shape.len() {
-                _ if index == table_id.0 || index == plan.head.weight.0 => Loaded::Elsewhere,
+                _ if tables.contains(&index) => {
+                    Loaded::Table(Stored::new(weights.clone(), &info.name)?)
+                }
+                _ if projection == Some(index) => Loaded::Elsewhere,
                 1 => Loaded::Vector(linear::floats(&weight)),
                 _ => Loaded::Matrix(Linear::load(weights, &info.name, mode)?),
             });
             done += weight.bytes.len() as u64;
             progress(done);
         }
-        let head = Linear::load(weights, &plan.weights[plan.head.weight.0].name, mode)?;
+        let head = projection.map(|index| Linear::load(weights, &plan.weights[index].name, mode));
         let caches =
             plan.caches.iter().map(|info| Cache::new(info, blocks)).collect::<Result<_, _>>()?;
         Ok(Reference {
-            table: Stored::new(weights.clone(), &plan.weights[table_id.0].name)?,
             weights: loaded,
-            head,
+            head: head.transpose()?,
+            positions: steps::positions(plan),
             caches,
             blocks,
             slots: vec![Vec::new(); plan.slots.len()],
@@ -100,24 +107,49 @@ impl Reference {
         elements.saturating_mul(size_of::<f32>()).saturating_mul(blocks)
     }
 
-    /// From here on the slots hold the wanted rows alone.
-    fn keep_rows(&mut self, outputs: &[u32]) {
+    /// From here on the slots hold these of their rows alone; ascending.
+    fn keep_rows(&mut self, rows: &[u32]) {
         for (slot, info) in self.slots.iter_mut().zip(&self.plan.slots) {
-            for (to, &from) in outputs.iter().enumerate() {
+            for (to, &from) in rows.iter().enumerate() {
                 let from = from as usize * info.width;
                 slot.copy_within(from..from + info.width, to * info.width);
             }
-            slot.truncate(outputs.len() * info.width);
+            slot.truncate(rows.len() * info.width);
         }
+    }
+
+    /// The head: its steps over all wanted rows, then hidden rows of these and logits of those.
+    fn finish(&mut self, batch: &Batch<'_>) -> Result<Computed, ComputeError> {
+        let plan = Arc::clone(&self.plan);
+        let kept = merged(batch.outputs, batch.hidden);
+        self.keep_rows(&kept);
+        for step in &plan.head.steps {
+            self.run(step, batch)?;
+        }
+        let hidden = self.hidden(&places(batch.hidden, &kept));
+        if kept.len() > batch.outputs.len() {
+            self.keep_rows(&places(batch.outputs, &kept));
+        }
+        Ok(Computed { logits: self.logits(batch.outputs.len())?, hidden })
+    }
+
+    fn hidden(&self, rows: &[u32]) -> Hidden {
+        let slot = self.plan.head.hidden;
+        let (width, from) = (self.plan.width(slot), &self.slots[slot.0]);
+        let row = |&row: &u32| &from[row as usize * width..(row as usize + 1) * width];
+        Hidden { width, values: rows.iter().flat_map(row).copied().collect() }
     }
 
     fn logits(&mut self, outputs: usize) -> Result<Logits, ComputeError> {
         let vocabulary_len = self.plan.vocabulary_len;
         let mut values = vec![0.0; outputs * vocabulary_len];
+        let (Some(head), Some(projection)) = (&self.head, &self.plan.head.projection) else {
+            return Ok(Logits { vocabulary_len, values });
+        };
         if outputs > 0 {
-            self.head.forward(&self.slots[self.plan.head.input.0], &mut values)?;
+            head.forward(&self.slots[self.plan.head.hidden.0], &mut values)?;
         }
-        if let Some(bias) = self.plan.head.bias {
+        if let Some(bias) = projection.bias {
             steps::add_bias(&mut values, self.vector(bias));
         }
         Ok(Logits { vocabulary_len, values })
@@ -136,19 +168,27 @@ impl Reference {
             if row.position as usize >= blocks * BLOCK_LEN {
                 return Err(ComputeError::Position { position: row.position, blocks });
             }
+            if let Some(positions) = self.positions.filter(|&n| row.position as usize >= n) {
+                return Err(ComputeError::Context { position: row.position, positions });
+            }
             let vocabulary_len = self.plan.vocabulary_len;
             if row.token as usize >= vocabulary_len {
                 return Err(ComputeError::Token { token: row.token, vocabulary_len });
             }
         }
+        if self.head.is_none() && !batch.outputs.is_empty() {
+            return Err(ComputeError::NoLogits);
+        }
         // Kept rows are moved forward in place: only ever to where no wanted row still stands.
-        let mut next = 0;
-        for &output in batch.outputs {
-            index("row", output, batch.rows.len())?;
-            if output < next {
-                return Err(ComputeError::OutputOrder { output });
+        for wanted in [batch.outputs, batch.hidden] {
+            let mut next = 0;
+            for &output in wanted {
+                index("row", output, batch.rows.len())?;
+                if output < next {
+                    return Err(ComputeError::OutputOrder { output });
+                }
+                next = output + 1;
             }
-            next = output + 1;
         }
         Ok(())
     }
@@ -177,7 +217,7 @@ impl Executor for Reference {
         Reference::cache_bytes(&self.plan, 1)
     }
 
-    fn step(&mut self, batch: &Batch<'_>) -> Result<Logits, ComputeError> {
+    fn step(&mut self, batch: &Batch<'_>) -> Result<Computed, ComputeError> {
         self.check(batch)?;
         let plan = Arc::clone(&self.plan);
         for (slot, info) in self.slots.iter_mut().zip(&plan.slots) {
@@ -186,11 +226,7 @@ impl Executor for Reference {
         for step in plan.embed.iter().chain(plan.layers.iter().flatten()) {
             self.run(step, batch)?;
         }
-        self.keep_rows(batch.outputs);
-        for step in &plan.head.steps {
-            self.run(step, batch)?;
-        }
-        self.logits(batch.outputs.len())
+        self.finish(batch)
     }
 
     fn copy_blocks(&mut self, pairs: &[(u32, u32)]) -> Result<(), ComputeError> {
@@ -216,4 +252,18 @@ impl Executor for Reference {
         }
         Ok(())
     }
+}
+
+/// The rows of either list, ascending, each once.
+fn merged(a: &[u32], b: &[u32]) -> Vec<u32> {
+    let mut rows = [a, b].concat();
+    rows.sort_unstable();
+    rows.dedup();
+    rows
+}
+
+/// Where `rows` stand in `kept`, which has them all.
+fn places(rows: &[u32], kept: &[u32]) -> Vec<u32> {
+    let place = |row| kept.binary_search(row).expect("every wanted row is kept") as u32;
+    rows.iter().map(place).collect()
 }

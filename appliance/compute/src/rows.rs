@@ -105,6 +105,25 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
             lanes[lane] += x[lane] * y[lane];
         }
     }
+    a_tail.iter().zip(b_tail).fold(by_halves(lanes), |sum, (x, y)| sum + x * y)
+}
+
+/// Sum in the same order.
+#[inline(always)]
+pub(crate) fn sum(x: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let tail = chunks.remainder();
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane += x;
+        }
+    }
+    tail.iter().fold(by_halves(lanes), |sum, x| sum + x)
+}
+
+#[inline(always)]
+fn by_halves(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
     while half > 0 {
         for lane in 0..half {
@@ -112,7 +131,7 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
         }
         half /= 2;
     }
-    a_tail.iter().zip(b_tail).fold(lanes[0], |sum, (x, y)| sum + x * y)
+    lanes[0]
 }
 
 /// `out += scale * x`.

@@ -307,7 +307,8 @@ impl Model {
     fn compute(&mut self, work: &Work) -> Result<Logits, ComputeError> {
         let tables: Vec<&[u32]> = self.running.iter().map(|each| each.blocks.ids()).collect();
         let outputs: Vec<u32> = work.outputs.iter().map(|output| output.row).collect();
-        self.executor.step(&Batch { rows: &work.rows, tables: &tables, outputs: &outputs })
+        let batch = Batch { rows: &work.rows, tables: &tables, outputs: &outputs, hidden: &[] };
+        self.executor.step(&batch).map(|computed| computed.logits)
     }
 
     fn count_step(&mut self, work: &Work, shares: &[Share]) {

@@ -28,11 +28,11 @@ mod tests {
         assert!(plan.parameter_count() <= 8_000_000, "{}", plan.parameter_count());
         assert!(BYTES.len() <= 12 << 20, "{} bytes", BYTES.len());
         assert!(plan.context_len >= 8192);
-        let ragged = |tensor: &&gguf::TensorInfo| {
+        let ragged = |tensor: &&models::weights::TensorInfo| {
             tensor.shape.len() > 1 && !tensor.shape[tensor.shape.len() - 1].is_multiple_of(256)
         };
         let weights = weights();
-        let found: Vec<_> = weights.header().tensors.values().filter(ragged).collect();
+        let found: Vec<_> = weights.tensors().values().filter(ragged).collect();
         assert!(found.is_empty(), "rows are made of whole blocks of every type: {found:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use models::dtype::DType;
 use models::vocabulary::{Algorithm, Vocabulary};
-use models::weights::Weights;
+use models::weights::{Container, Weights};
 use text::{ChatTemplate, Tokenizer};
 
 use crate::failure::Failure;
@@ -23,8 +23,7 @@ pub fn run(source: &Source) -> Result<(), Failure> {
 
 /// Writes what the file holds; the error says why it would not run.
 fn describe(source: &Source, weights: &Weights, out: &mut String) -> Result<(), String> {
-    let header = weights.header();
-    let (bytes, tensors) = (header.file_bytes, header.tensors.len());
+    let (bytes, tensors) = (weights.bytes().len(), weights.tensors().len());
     out.push_str(&format!("{source}: {bytes} bytes, {tensors} tensors\n"));
     types(weights, out);
     let text = vocabulary(weights, out);
@@ -39,7 +38,7 @@ fn describe(source: &Source, weights: &Weights, out: &mut String) -> Result<(), 
 
 fn types(weights: &Weights, out: &mut String) {
     let mut types: BTreeMap<DType, (usize, u64)> = BTreeMap::new();
-    for tensor in weights.header().tensors.values() {
+    for tensor in weights.tensors().values() {
         let entry = types.entry(tensor.dtype).or_default();
         *entry = (entry.0 + 1, entry.1 + tensor.bytes);
     }
@@ -54,8 +53,11 @@ pub const NO_PRETOKENIZER: &str =
 
 fn vocabulary(weights: &Weights, out: &mut String) -> Result<(), String> {
     let told = |what: &str, error: &dyn Display| format!("the {what} cannot be used: {error}");
-    let vocabulary =
-        Vocabulary::from_header(weights.header()).map_err(|error| told("vocabulary", &error))?;
+    let Container::Gguf(header) = weights.container() else {
+        out.push_str("\nvocabulary  in tokenizer.json\n");
+        return Ok(());
+    };
+    let vocabulary = Vocabulary::from_header(header).map_err(|error| told("vocabulary", &error))?;
     let algorithm = match &vocabulary.algorithm {
         Algorithm::ByteLevelBpe { pre: Some(pre), .. } => {
             format!("byte-level BPE, pre-tokenizer '{pre}'")

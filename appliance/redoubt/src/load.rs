@@ -16,7 +16,7 @@ use ledger::Clock;
 use models::gguf::GgufError;
 use models::plan::Plan;
 use models::vocabulary::Vocabulary;
-use models::weights::Weights;
+use models::weights::{Container, Weights};
 use server::{Known, LoadError, Loaded};
 use sha2::{Digest, Sha256};
 use text::{ChatTemplate, Tokenizer};
@@ -73,6 +73,7 @@ pub fn open(source: &Source) -> Result<Weights, Failure> {
             MapError::Io { .. } => "check the path; 'redoubt serve --model FILE' takes a GGUF file",
             MapError::Header { source: GgufError::Io { .. }, .. } => "copy the file again",
             MapError::Header { .. } => "the file is damaged or no GGUF model; copy it again",
+            MapError::Folder { .. } => "get a whole copy of the model's folder",
             MapError::Changed { .. } => "do not change a model file while it is in use",
         };
         Failure::new(error).hint(hint)
@@ -185,7 +186,7 @@ fn open_whole(
 fn load(source: &Source, terms: &Terms, opened: &Opened) -> Result<Handle, LoadError> {
     let Opened { weights, plan, .. } = opened;
     let config = &terms.config;
-    let weight_bytes: u64 = weights.header().tensors.values().map(|tensor| tensor.bytes).sum();
+    let weight_bytes: u64 = weights.tensors().values().map(|tensor| tensor.bytes).sum();
     let blocks = blocks(plan, config)?;
     let cache_bytes = Reference::cache_bytes(plan, blocks.least) as u64;
     let reservation = terms.engine.reserve(Needs { weight_bytes, cache_bytes })?;
@@ -217,7 +218,10 @@ fn text_side(
     weights: &Weights,
 ) -> Result<(Tokenizer, Option<ChatTemplate>), Failure> {
     let failed = |error: &dyn fmt::Display| Failure::new(format!("{source}: {error}"));
-    let vocabulary = Vocabulary::from_header(weights.header()).map_err(|error| failed(&error))?;
+    let Container::Gguf(header) = weights.container() else {
+        return Err(failed(&"it is an encoder, which is not served yet"));
+    };
+    let vocabulary = Vocabulary::from_header(header).map_err(|error| failed(&error))?;
     let tokenizer = Tokenizer::new(&vocabulary).map_err(|error| failed(&error))?;
     if let Some(assumed) = tokenizer.assumed_pretokenizer() {
         tracing::warn!(pretokenizer = assumed, "assumed: {}", crate::inspect::NO_PRETOKENIZER);

@@ -15,6 +15,9 @@ pub enum TextError {
     /// The vocabulary contradicts itself.
     #[error("the model's vocabulary is broken: {0}")]
     Vocabulary(String),
+    /// The file of a tokenizer cannot be used.
+    #[error("{0}")]
+    TokenizerFile(String),
     /// A text is longer than any context.
     #[error("a text of {bytes} bytes is too long to tokenize (at most {bytes_max})")]
     TooLong {

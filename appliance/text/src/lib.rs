@@ -26,6 +26,7 @@ mod stack;
 mod stop;
 mod template;
 mod tokenizer;
+mod word_piece;
 
 pub use answer::{AnswerParser, Piece};
 pub use decode::Decoder;
@@ -36,3 +37,4 @@ pub use prompt::Prompt;
 pub use stop::StopStrings;
 pub use template::{ChatInput, ChatTemplate};
 pub use tokenizer::Tokenizer;
+pub use word_piece::WordPiece;

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use super::FamilyError;
+use super::{FamilyError, check_unused, shaped};
 use crate::config::Config;
 use crate::dtype::DType;
 use crate::plan::{
-    Activation, CacheId, CacheInfo, Head, LinearPart, Plan, Rope, RopeId, RopePairs, Slot,
-    SlotInfo, Step, WeightId, WeightInfo,
+    Activation, CacheId, CacheInfo, Head, LinearPart, Plan, Projection, Rope, RopeId, RopePairs,
+    Slot, SlotInfo, Span, Step, WeightId, WeightInfo,
 };
 use crate::weights::Weights;
 
@@ -55,6 +55,7 @@ pub(super) fn plan(config: &Config, weights: &Weights, shape: &Shape) -> Result<
         embed: vec![Step::Embed { table, out: HIDDEN }],
         layers,
         head,
+        embedding: None,
     })
 }
 
@@ -140,6 +141,7 @@ impl Decoder<'_> {
             Step::Rope { rope: ROPE, head_dim, slot: KEYS },
             Step::KvWrite { keys: KEYS, values: VALUES, cache },
             Step::Attention {
+                span: Span::Causal,
                 queries: QUERIES,
                 cache,
                 heads: config.heads,
@@ -185,7 +187,8 @@ impl Decoder<'_> {
             }
             false => (table, None),
         };
-        Ok(Head { steps: vec![norm], input: NORMED, weight, bias })
+        let projection = Some(Projection { weight, bias });
+        Ok(Head { steps: vec![norm], hidden: NORMED, projection })
     }
 
     fn norm(&mut self, name: String, input: Slot, out: Slot) -> Result<Step, FamilyError> {
@@ -209,21 +212,13 @@ impl Decoder<'_> {
     }
 
     fn weight(&mut self, name: String, expected: &[usize]) -> Result<WeightId, FamilyError> {
-        let actual = self.weights.tensor(&name)?.shape;
-        if actual != expected {
-            let (expected, actual) = (expected.to_vec(), actual.to_vec());
-            return Err(FamilyError::Shape { name, expected, actual });
-        }
+        shaped(self.weights, &name, expected)?;
         self.named.push(WeightInfo { name, shape: expected.to_vec() });
         Ok(WeightId(self.named.len() - 1))
     }
 
     fn floats(&self, name: &str, len: usize) -> Result<Vec<f32>, FamilyError> {
-        let tensor = self.weights.tensor(name)?;
-        if tensor.shape != [len] {
-            let (expected, actual) = (vec![len], tensor.shape.to_vec());
-            return Err(FamilyError::Shape { name: name.to_owned(), expected, actual });
-        }
+        let tensor = shaped(self.weights, name, &[len])?;
         if tensor.dtype != DType::F32 {
             let actual = tensor.dtype.to_string();
             return Err(FamilyError::Type { name: name.to_owned(), expected: "F32", actual });
@@ -232,21 +227,10 @@ impl Decoder<'_> {
         Ok(tensor.bytes.chunks_exact(4).map(float).collect())
     }
 
-    /// A tensor that no step reads means that the model computes something else than we would.
     fn check_all_used(&self) -> Result<(), FamilyError> {
         let used: BTreeSet<&str> = self.named.iter().map(|weight| weight.name.as_str()).collect();
-        let mut unused = self
-            .weights
-            .header()
-            .tensors
-            .keys()
-            .filter(|name| !used.contains(name.as_str()) && name.as_str() != ROPE_DIVISORS);
-        let Some(first) = unused.next() else { return Ok(()) };
-        Err(FamilyError::Unused {
-            architecture: self.config.architecture.clone(),
-            count: 1 + unused.count(),
-            first: first.clone(),
-        })
+        let known = |name: &str| used.contains(name) || name == ROPE_DIVISORS;
+        check_unused(self.weights, &self.config.architecture, known)
     }
 }
 

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use super::source::Source;
-use super::{GgufError, TENSOR_NAME_BYTES_MAX, TensorInfo, check_name};
+use super::{GgufError, TENSOR_NAME_BYTES_MAX, check_name};
 use crate::dtype::DType;
+use crate::weights::TensorInfo;
 
 const DIMENSIONS_MAX: u32 = 4;
 

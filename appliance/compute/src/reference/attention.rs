@@ -1,4 +1,4 @@
-//! Causal attention over cache blocks with an online softmax (2112.05682), one row and one KV
+//! Attention over cache blocks with an online softmax (2112.05682), one row and one KV
 //! head at a time: the order of every sum depends on positions alone, never on the batch.
 
 use crate::batch::{BLOCK_LEN, Row};
@@ -13,6 +13,19 @@ pub(super) struct Attention<'a> {
     pub scale: f32,
     pub rows: &'a [Row],
     pub tables: &'a [&'a [u32]],
+    /// Per sequence, one more than the last position that its rows attend to; without, each row
+    /// attends up to its own.
+    pub ends: Option<Vec<usize>>,
+}
+
+/// Per sequence, one more than the largest position among its rows.
+pub(super) fn ends(rows: &[Row], sequences: usize) -> Vec<usize> {
+    let mut ends = vec![0; sequences];
+    for row in rows {
+        let end = &mut ends[row.sequence as usize];
+        *end = (*end).max(row.position as usize + 1);
+    }
+    ends
 }
 
 impl Attention<'_> {
@@ -31,7 +44,8 @@ impl Attention<'_> {
     fn group(&self, row: &Row, kv_head: usize, queries: &[f32], out: &mut [f32]) {
         let info = &self.cache.info;
         let table = self.tables[row.sequence as usize];
-        let end = row.position as usize + 1;
+        let own_end = row.position as usize + 1;
+        let end = self.ends.as_ref().map_or(own_end, |ends| ends[row.sequence as usize]);
         let start = info.window.map_or(0, |window| end.saturating_sub(window));
         let mut states = vec![Softmax::default(); queries.len() / info.head_dim];
         out.fill(0.0);

@@ -1,7 +1,7 @@
 //! Prefixes that are there already: found within a tenant, computed once, cleared between tenants.
 
 use compute::ComputeError;
-use compute::batch::{Batch, Logits};
+use compute::batch::{Batch, Computed};
 use compute::executor::Executor;
 use engine::{Request, Tenant, TokenStream, start};
 
@@ -75,7 +75,7 @@ impl Executor for Watched {
     fn block_bytes(&self) -> usize {
         self.inner.block_bytes()
     }
-    fn step(&mut self, batch: &Batch<'_>) -> Result<Logits, ComputeError> {
+    fn step(&mut self, batch: &Batch<'_>) -> Result<Computed, ComputeError> {
         self.inner.step(batch)
     }
     fn copy_blocks(&mut self, pairs: &[(u32, u32)]) -> Result<(), ComputeError> {

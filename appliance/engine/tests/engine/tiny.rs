@@ -6,8 +6,8 @@ use std::sync::Arc;
 use compute::reference::{Mode, Reference};
 use models::dtype::DType;
 use models::family;
-use models::gguf::{Header, TensorInfo, Value};
-use models::weights::Weights;
+use models::gguf::{Header, Value};
+use models::weights::{TensorInfo, Weights};
 
 pub const VOCABULARY_LEN: usize = 320;
 pub const CONTEXT_LEN: usize = 512;

@@ -21,6 +21,11 @@ pub fn smollm2() -> Vocabulary {
     parse(&read(&path, "scripts/get-model smollm2"))
 }
 
+/// The `tokenizer.json` of all-MiniLM-L6-v2.
+pub fn minilm() -> Vec<u8> {
+    read(&cache().join("models/all-MiniLM-L6-v2/tokenizer.json"), "scripts/get-model minilm")
+}
+
 /// A published chat template.
 pub fn template(name: &str) -> String {
     let path = package().join("models/templates").join(format!("{name}.jinja"));
@@ -36,6 +41,18 @@ pub fn record(name: &str) -> String {
 /// The strings that tokenizers are compared on.
 pub fn strings() -> Vec<String> {
     serde_json::from_str(&record("strings.json")).unwrap()
+}
+
+/// CRC-32 as zlib's, of ids as little-endian 32-bit numbers.
+pub fn digest(ids: &[u32]) -> String {
+    let mut crc = u32::MAX;
+    for byte in ids.iter().flat_map(|id| id.to_le_bytes()) {
+        crc ^= u32::from(byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0xEDB8_8320 & 0u32.wrapping_sub(crc & 1));
+        }
+    }
+    format!("{:08x}", !crc)
 }
 
 fn cache() -> PathBuf {

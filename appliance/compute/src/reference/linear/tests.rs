@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use models::gguf::{Header, TensorInfo};
+use models::gguf::Header;
+use models::weights::TensorInfo;
 
 use super::*;
 
