@@ -1,6 +1,6 @@
-//! Text to embeddings, the whole way through tokenizer, plan, executor and pooling, held against
-//! records of what `sentence-transformers` computes in F32 for all-MiniLM-L6-v2
-//! (`scripts/oracles/record_minilm.py`).
+//! Text to embeddings, the whole way through tokenizer, plan, executor and pooling, and through the
+//! real program, held against records of what `sentence-transformers` computes in F32 for
+//! all-MiniLM-L6-v2 (`scripts/oracles/record_minilm.py`).
 
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
@@ -11,8 +11,10 @@ use compute::reference::{Mode, Reference};
 use e2e::places;
 use e2e::records::{self, Embedded};
 use e2e::runner::Runner;
+use e2e::served::Site;
 use models::plan::{Embedding, Pooling};
 use models::weights::Container;
+use serde_json::{Value, json};
 use text::WordPiece;
 
 const MODES: [Mode; 2] = [Mode::Exact, Mode::Serving];
@@ -163,4 +165,70 @@ fn what_an_encoder_has_not_is_refused() {
     assert_eq!(refused(0, &[], &[1]), "the batch names row 1, it has 1");
     let twice = refused(0, &[], &[0, 0]);
     assert_eq!(twice, "wanted row 0 does not come after the one before it");
+}
+
+/// The real program, two models, their texts in one request and one by one.
+#[test]
+fn the_program_serves_embeddings_beside_answers() {
+    let folder = places::minilm();
+    let site = Site::new(&format!(
+        "models = [{:?}, {:?}]\n",
+        folder.to_string_lossy(),
+        places::smollm2().to_string_lossy()
+    ));
+    let served = site.serve_bare();
+    let client = served.client(&site.first_key());
+    let records: Vec<Embedded> =
+        recorded().into_iter().filter(|r| !r.text.is_empty() && r.ids.len() < 256).collect();
+    let texts: Vec<&str> = records.iter().map(|record| record.text.as_str()).collect();
+    let ask = |body: Value| {
+        let answer = client.post("/v1/embeddings", &body.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()
+    };
+    let vectors = |answer: &Value| -> Vec<Vec<f32>> {
+        let data = answer["data"].as_array().unwrap();
+        data.iter()
+            .map(|entry| serde_json::from_value(entry["embedding"].clone()).unwrap())
+            .collect()
+    };
+    let model = "all-minilm-l6-v2";
+    let together = ask(json!({"model": model, "input": texts}));
+    let tokens: usize = records.iter().map(|record| record.ids.len()).sum();
+    assert_eq!(together["usage"], json!({"prompt_tokens": tokens, "total_tokens": tokens}));
+    for (index, (vector, record)) in vectors(&together).iter().zip(&records).enumerate() {
+        assert!(cosine(vector, &record.embedding) >= COSINE_MIN, "{:?}", record.text);
+        let alone = ask(json!({"model": model, "input": record.text}));
+        assert_eq!(vectors(&alone)[0], *vector, "whatever is beside it");
+        let ids = ask(json!({"model": model, "input": record.ids}));
+        assert_eq!(vectors(&ids)[0], *vector);
+        assert_eq!(together["data"][index]["index"], index);
+    }
+    let short = vectors(&ask(json!({"model": model, "input": texts[0], "dimensions": 64})));
+    assert_eq!(short[0].len(), 64);
+    assert!(cosine(&short[0], &records[0].embedding[..64]) >= COSINE_MIN);
+    let length = short[0].iter().map(|x| x * x).sum::<f32>();
+    assert!((length - 1.0).abs() < 1e-5, "{length}");
+    let decoder = "smollm2-135m-instruct";
+    let inputs = json!(["a small cat", "a little cat", "the stock market"]);
+    let [near, nearer, far] = &vectors(&ask(json!({"model": decoder, "input": inputs})))[..] else {
+        panic!("three texts have three vectors")
+    };
+    assert_eq!(near.len(), 576);
+    assert!(
+        cosine(near, nearer) > cosine(near, far),
+        "{} {}",
+        cosine(near, nearer),
+        cosine(near, far)
+    );
+    let long = json!({"model": model, "input": "word ".repeat(300)});
+    let refused = client.post("/v1/embeddings", &long.to_string());
+    assert_eq!(
+        (refused.status, refused.json()["error"]["code"].as_str()),
+        (400, Some("context_length_exceeded"))
+    );
+    let chat = json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
+    let refused = client.post("/v1/chat/completions", &chat.to_string());
+    assert_eq!(refused.status, 400);
+    assert!(refused.body.contains("/v1/embeddings"), "{}", refused.body);
 }

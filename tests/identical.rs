@@ -46,6 +46,7 @@ fn request(number: u32) -> Request {
         sampling: Sampling { temperature: 0.2, seed: u64::from(number), ..Sampling::default() },
         logprobs: Some(Logprobs { top: TOP, of: Distribution::Model }),
         prompt_logprobs: None,
+        embeds: false,
         tenant: Tenant([1; 32]),
         lane: Lane::Normal,
         deadline: None,

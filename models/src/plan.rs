@@ -309,6 +309,13 @@ impl Plan {
         self.weights.iter().map(|weight| weight.shape.iter().product::<usize>()).sum()
     }
 
+    /// Some attention sees all positions of a sequence, later ones too: a sequence is computed in
+    /// one step.
+    pub fn attends_to_whole_sequences(&self) -> bool {
+        let full = |step: &Step| matches!(step, Step::Attention { span: Span::Full, .. });
+        self.layers.iter().flatten().any(full)
+    }
+
     fn slot_name(&self, slot: Slot) -> &'static str {
         self.slots[slot.0].name
     }

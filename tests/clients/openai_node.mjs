@@ -17,6 +17,18 @@ test("an answer", async () => {
   assert.equal(total_tokens, prompt_tokens + completion_tokens);
 });
 
+test("embeddings", async () => {
+  // The client asks for base64 unless it is told otherwise, and decodes it.
+  const input = ["The capital of France is Paris.", "0 1 2 3"];
+  const answer = await client.embeddings.create({ model, input });
+  assert.deepEqual(answer.data.map((entry) => entry.index), [0, 1]);
+  const plain = await client.embeddings.create({ model, input, encoding_format: "float" });
+  for (const [index, entry] of plain.data.entries()) {
+    assert.equal(entry.embedding.length, 576);
+    entry.embedding.forEach((x, i) => assert.ok(Math.abs(x - answer.data[index].embedding[i]) < 1e-6));
+  }
+});
+
 test("a stream with usage", async () => {
   const stream = await client.chat.completions.create({
     ...request, stream: true, stream_options: { include_usage: true },

@@ -32,6 +32,24 @@ def chat(messages=None, **parameters):
     return CLIENT.chat.completions.create(model=MODEL, messages=messages or QUESTION, **parameters)
 
 
+class Embeddings(unittest.TestCase):
+    def test_vectors(self):
+        # The client asks for base64 unless it is told otherwise.
+        texts = ["The capital of France is Paris.", "Paris is in France.", "0 1 2 3 4 5 6 7 8"]
+        answer = CLIENT.embeddings.create(model=MODEL, input=texts)
+        vectors = [entry.embedding for entry in answer.data]
+        self.assertEqual([entry.index for entry in answer.data], [0, 1, 2])
+        self.assertEqual({len(vector) for vector in vectors}, {576})
+        plain = CLIENT.embeddings.create(model=MODEL, input=texts[0], encoding_format="float")
+        for a, b in zip(plain.data[0].embedding, vectors[0], strict=True):
+            self.assertAlmostEqual(a, b, places=6)
+        self.assertEqual(plain.usage.prompt_tokens, plain.usage.total_tokens)
+        near, far = (sum(a * b for a, b in zip(vectors[0], v)) for v in vectors[1:])
+        self.assertGreater(near, far)
+        short = CLIENT.embeddings.create(model=MODEL, input=texts[0], dimensions=64)
+        self.assertEqual(len(short.data[0].embedding), 64)
+
+
 class Answers(unittest.TestCase):
     def test_the_first_question(self):
         answer = chat([{"role": "user", "content": "What is the capital of France?"}])

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use compute::batch::BLOCK_LEN;
 use compute::executor::Executor;
+use models::plan::{Embedding, Pooling};
 
 use crate::constraint::Workers;
 use crate::handle::{Command, Handle, Limits, Shared, Submitted};
@@ -37,6 +38,8 @@ pub struct Config {
     pub draft_running_max: usize,
 }
 
+/// How an embedding is made by a model that does not say: only the last row saw the whole text.
+const UNDECLARED: Embedding = Embedding { pooling: Pooling::Last, normalize: true };
 /// Longest draft: a reader's stream has room for what comes of it.
 pub(crate) const DRAFT_LEN_MAX: usize = 32;
 /// How long the thread sleeps while nobody can go on and some wait for their masks.
@@ -111,6 +114,10 @@ impl Engine {
             vocabulary_len: plan.vocabulary_len,
             running_max: config.running_max,
             queue_len_max: config.queue_len_max,
+            embedding: plan.embedding.unwrap_or(UNDECLARED),
+            embedding_len: plan.width(plan.head.hidden),
+            draws: plan.head.projection.is_some(),
+            whole: plan.attends_to_whole_sequences(),
             reserved_bytes: reservation.needs().bytes(),
         };
         let shared = Arc::new(Shared {

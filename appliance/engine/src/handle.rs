@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use models::plan::Embedding;
 use tokio::sync::mpsc;
 
 use crate::constraint::Constraint;
@@ -28,6 +29,9 @@ pub enum Refused {
     /// Nothing to start from.
     #[error("the prompt has no tokens")]
     EmptyPrompt,
+    /// The model has hidden rows, and draws no tokens.
+    #[error("the model makes embeddings, and nothing else")]
+    NoLogits,
     /// No tokens are asked for.
     #[error("at least one token must be asked for")]
     NoTokens,
@@ -63,6 +67,14 @@ pub struct Limits {
     pub running_max: usize,
     /// Requests that wait.
     pub queue_len_max: usize,
+    /// How it makes an embedding of hidden rows: as it declares, or of the last one.
+    pub embedding: Embedding,
+    /// Numbers of an embedding.
+    pub embedding_len: usize,
+    /// It draws tokens.
+    pub draws: bool,
+    /// Its rows see all of their sequence, so that a prompt is computed at once.
+    pub whole: bool,
     /// Memory that is kept for its weights and its least cache.
     pub reserved_bytes: u64,
 }
@@ -190,7 +202,9 @@ impl Handle {
             .map_err(|_| Refused::QueueFull { queue_len })?;
         let (sender, events) = mpsc::channel(STREAM_LEN);
         let mut keys = Vec::new();
-        prefix::extend(&mut keys, &request.tenant, &request.prompt);
+        if !limits.whole {
+            prefix::extend(&mut keys, &request.tenant, &request.prompt);
+        }
         let submitted = Submitted { request, constraint, keys, at: Instant::now(), events: sender };
         if self.model.commands.send(Command::Submit(self.model.id, Box::new(submitted))).is_err() {
             self.shared.queued.fetch_sub(1, Ordering::AcqRel);
@@ -230,10 +244,15 @@ fn check(request: &Request, limits: &Limits) -> Result<(), Refused> {
     if prompt_len == 0 {
         return Err(Refused::EmptyPrompt);
     }
-    if request.tokens_max == 0 && request.prompt_logprobs.is_none() {
+    let draws = !request.embeds;
+    if draws && !limits.draws {
+        return Err(Refused::NoLogits);
+    }
+    if draws && request.tokens_max == 0 && request.prompt_logprobs.is_none() {
         return Err(Refused::NoTokens);
     }
-    if prompt_len >= limits.context_len {
+    // A token that is drawn takes room.
+    if prompt_len + usize::from(draws) > limits.context_len {
         let context_len = limits.context_len;
         return Err(Refused::PromptTooLong { prompt_len, context_len });
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use compute::ComputeError;
-use compute::batch::{Batch, Logits};
+use compute::batch::{Batch, Computed};
 use compute::executor::Executor;
 
 use crate::constraint::Workers;
@@ -175,9 +175,8 @@ impl Model {
 
     /// Takes a request in.
     pub fn arrive(&mut self, submitted: Submitted) {
-        let context_len = self.shared.limits.context_len;
-        let sequence =
-            Sequence::new(submitted, self.arrivals, context_len, self.config.draft_len_max);
+        let (limits, draft_len_max) = (&self.shared.limits, self.config.draft_len_max);
+        let sequence = Sequence::new(submitted, self.arrivals, limits, draft_len_max);
         let at = self.waiting.partition_point(|other| other.place < sequence.place);
         self.waiting.insert(at, sequence);
         self.arrivals += 1;
@@ -298,17 +297,21 @@ impl Model {
         self.stats.execute_ns += began.elapsed().as_nanos() as u64;
         self.count_step(&work, &shares);
         match result {
-            Ok(logits) => self.publish(&work, &shares, &logits),
+            Ok(computed) => self.publish(&work, &shares, &computed),
             Err(error) => self.fail(&shares, &error.to_string()),
         }
         true
     }
 
-    fn compute(&mut self, work: &Work) -> Result<Logits, ComputeError> {
+    fn compute(&mut self, work: &Work) -> Result<Computed, ComputeError> {
         let tables: Vec<&[u32]> = self.running.iter().map(|each| each.blocks.ids()).collect();
         let outputs: Vec<u32> = work.outputs.iter().map(|output| output.row).collect();
-        let batch = Batch { rows: &work.rows, tables: &tables, outputs: &outputs, hidden: &[] };
-        self.executor.step(&batch).map(|computed| computed.logits)
+        self.executor.step(&Batch {
+            rows: &work.rows,
+            tables: &tables,
+            outputs: &outputs,
+            hidden: &work.hidden,
+        })
     }
 
     fn count_step(&mut self, work: &Work, shares: &[Share]) {
@@ -322,10 +325,12 @@ impl Model {
         stats.step_blocks_share.record(share);
     }
 
-    /// Scores the prompts' tokens, and draws and publishes a token for every sequence whose last
-    /// logits came.
-    fn publish(&mut self, work: &Work, shares: &[Share], logits: &Logits) {
+    /// Makes embeddings of hidden rows, scores the prompts' tokens, and draws and publishes a token
+    /// for every sequence whose last logits came.
+    fn publish(&mut self, work: &Work, shares: &[Share], computed: &Computed) {
+        let Computed { logits, hidden } = computed;
         let mut ended = Vec::new();
+        let mut hidden_done = 0;
         let until = Instant::now() + MASK_PATIENCE;
         let mut outputs = work.outputs.iter().zip(0..).peekable();
         for (index, share) in shares.iter().enumerate().filter(|(_, share)| share.rows > 0) {
@@ -342,6 +347,9 @@ impl Model {
                     Some(Err(error)) => end = Some(EndReason::Failed(error)),
                 }
             }
+            let rows = hidden_done..hidden_done + work.hidden_of(index);
+            hidden_done = rows.end;
+            sequence.push_hidden(hidden.rows(rows), hidden.width);
             let known = sequence.candidate().pending.min(share.rows);
             let full = sequence.advance(known, &mut self.cache.pool);
             if end.is_none() {

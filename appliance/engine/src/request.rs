@@ -94,8 +94,8 @@ pub struct Logprobs {
 pub struct Request {
     /// Token ids, at least one.
     pub prompt: Arc<[u32]>,
-    /// At most this many new tokens; at least one, where the prompt's log-probabilities are not
-    /// all that is wanted.
+    /// At most this many new tokens; at least one, where the prompt's log-probabilities or its
+    /// embedding are not all that is wanted.
     pub tokens_max: u32,
     /// Tokens that end the sequence; they are published with the end, not as tokens.
     pub stop_tokens: Vec<u32>,
@@ -106,6 +106,8 @@ pub struct Request {
     /// Log-probabilities of the prompt's tokens too, each given those before it: the model's own,
     /// with this many alternatives.
     pub prompt_logprobs: Option<u8>,
+    /// The prompt's embedding is wanted, and nothing is drawn.
+    pub embeds: bool,
     /// Whose request it is: what was computed for a tenant is reused for it alone.
     pub tenant: Tenant,
     /// How urgent it is.
@@ -130,7 +132,7 @@ pub struct Token {
 pub enum EndReason {
     /// This stop token was drawn.
     Stop(u32),
-    /// `tokens_max` or the context was reached.
+    /// `tokens_max` or the context was reached; of an embedding, that it is there.
     Length,
     /// Its deadline passed.
     Deadline,
@@ -161,6 +163,8 @@ pub enum Event {
     Prompt(Vec<Token>),
     /// A token that was drawn.
     Token(Token),
+    /// The prompt's embedding.
+    Embedding(Vec<f32>),
     /// The last event.
     End(EndReason),
 }

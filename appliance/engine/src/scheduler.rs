@@ -58,6 +58,8 @@ pub(crate) struct Candidate {
     pub ready: bool,
     /// Positions in its blocks that nothing was computed for yet.
     pub room: usize,
+    /// What is pending is computed in one step.
+    pub whole: bool,
 }
 
 /// What the scheduler knows of a sequence that waits.
@@ -111,17 +113,23 @@ pub(crate) fn schedule(
     let mut chunk = chunk_len_max;
     let mut free = blocks_free;
     let share = |candidate: &Candidate| {
-        let Candidate { pending, draft, ready, room } = *candidate;
+        let Candidate { pending, draft, ready, room, whole } = *candidate;
         let (needed, wanted) = match pending {
             _ if !ready => (0, 0),
             1 => (1, 1 + draft.min(room.saturating_sub(1))),
+            // One that is longer than the bound has a step's prompt tokens to itself.
+            _ if whole && pending > chunk && chunk < chunk_len_max => (0, 0),
+            _ if whole => (pending, pending),
             _ => (chunk.min(pending), chunk.min(pending)),
         };
-        let rows = wanted.min(room + free * BLOCK_LEN);
+        let rows = match wanted.min(room + free * BLOCK_LEN) {
+            rows if whole && rows < wanted => 0,
+            rows => rows,
+        };
         let blocks = rows.saturating_sub(room).div_ceil(BLOCK_LEN);
         free -= blocks;
         if pending != 1 {
-            chunk -= rows;
+            chunk = chunk.saturating_sub(rows);
         }
         Share { rows, blocks, starved: rows < needed }
     };

@@ -8,11 +8,13 @@ use std::ops::Range;
 use std::time::Instant;
 
 use compute::batch::BLOCK_LEN;
+use compute::pool;
+use models::plan::Embedding;
 use tokio::sync::mpsc;
 
 use crate::blocks::{BlockPool, BlockTable};
 use crate::constraint::Guide;
-use crate::handle::Submitted;
+use crate::handle::{Limits, Submitted};
 use crate::prefix::{self, Key};
 use crate::request::{Begun, EndReason, Event, Request, Token};
 use crate::scheduler::{Candidate, Holding, Place, Waiting};
@@ -47,6 +49,12 @@ pub(crate) struct Sequence {
     pub guide: Option<Guide>,
     /// Logits that a token is to be drawn from as soon as its constraint has said which may come.
     pub parked: Option<Vec<f32>>,
+    /// How its embedding is made, where one is wanted.
+    embedding: Option<Embedding>,
+    /// Hidden rows of it so far, `(rows, width)`.
+    hidden: Vec<f32>,
+    /// Its rows see each other, later ones too: no step computes a part, and no block is reused.
+    whole: bool,
     /// Tokens that may come next.
     draft: Vec<u32>,
     drafts: Drafts,
@@ -59,11 +67,12 @@ impl Sequence {
     pub fn new(
         submitted: Submitted,
         arrival: u64,
-        context_len: usize,
+        limits: &Limits,
         draft_len_max: usize,
     ) -> Sequence {
         let Submitted { request, constraint, keys, at, events } = submitted;
-        let len_max = request.prompt.len().saturating_add(request.tokens_max as usize);
+        let more = if request.embeds { 0 } else { request.tokens_max as usize };
+        let len_max = request.prompt.len().saturating_add(more);
         Sequence {
             place: Place::new(request.lane, arrival),
             begun: false,
@@ -74,10 +83,13 @@ impl Sequence {
             scored: 0,
             keys,
             named: 0,
-            len_max: len_max.min(context_len),
+            len_max: len_max.min(limits.context_len),
             drawn: HashMap::new(),
             guide: constraint.map(Guide::new),
             parked: None,
+            hidden: Vec::new(),
+            embedding: request.embeds.then_some(limits.embedding),
+            whole: limits.whole,
             draft: Vec::new(),
             drafts: Drafts::new(draft_len_max),
             events,
@@ -121,6 +133,7 @@ impl Sequence {
             draft: self.draft.len(),
             ready: self.is_ready() && self.parked.is_none(),
             room: self.blocks.ids().len() * BLOCK_LEN - self.computed,
+            whole: self.whole,
         }
     }
 
@@ -132,9 +145,10 @@ impl Sequence {
     /// Keys of the blocks that it can begin with: a token is always left to compute, and all are
     /// where the prompt's log-probabilities are wanted.
     fn reusable(&self) -> &[Key] {
+        // Up to the first token that something is wanted of.
         let tokens = match self.scores_prompt() {
             true => 0,
-            false => self.tokens.len() - 1,
+            false => self.hidden_rows().map_or(self.tokens.len() - 1, |wanted| wanted.start),
         };
         &self.keys[..(tokens / BLOCK_LEN).min(self.keys.len())]
     }
@@ -164,6 +178,7 @@ impl Sequence {
         self.computed = 0;
         self.named = 0;
         self.parked = None;
+        self.hidden.clear();
         self.draft.clear();
         std::mem::take(&mut self.blocks)
     }
@@ -228,6 +243,30 @@ impl Sequence {
         self.scores_prompt() && next >= self.scored && next < self.request.prompt.len()
     }
 
+    /// Positions whose hidden rows its embedding is made of.
+    fn hidden_rows(&self) -> Option<Range<usize>> {
+        self.embedding.map(|each| pool::wanted(each.pooling, self.request.prompt.len()))
+    }
+
+    /// The hidden row at this position is wanted.
+    pub fn wants_hidden(&self, position: usize) -> bool {
+        self.hidden_rows().is_some_and(|wanted| wanted.contains(&position))
+    }
+
+    /// Takes the next of its hidden rows, each of `width` numbers; publishes the embedding with the
+    /// last one.
+    pub fn push_hidden(&mut self, rows: &[f32], width: usize) {
+        let (Some(embedding), Some(wanted)) = (self.embedding, self.hidden_rows()) else {
+            return;
+        };
+        self.hidden.extend_from_slice(rows);
+        if !rows.is_empty() && self.hidden.len() == wanted.len() * width {
+            let pooled = pool::pool(embedding, &self.hidden, width);
+            // A reader that left is seen before the next step; the room was checked before this.
+            let _ = self.events.try_send(Event::Embedding(pooled));
+        }
+    }
+
     /// Publishes tokens of the prompt, the first one before the others.
     pub fn push_prompt(&mut self, mut tokens: Vec<Token>) {
         if self.scores_prompt() && self.scored == 0 {
@@ -243,6 +282,9 @@ impl Sequence {
     /// ends with them.
     pub fn advance(&mut self, rows: usize, pool: &mut BlockPool) -> Option<EndReason> {
         self.computed += rows;
+        if self.whole {
+            return (self.computed == self.tokens.len()).then_some(EndReason::Length);
+        }
         prefix::extend(&mut self.keys, &self.request.tenant, &self.tokens[..self.computed]);
         for index in self.named..self.computed / BLOCK_LEN {
             pool.name(&self.blocks, index, self.keys[index]);

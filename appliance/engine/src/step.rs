@@ -11,10 +11,12 @@ use crate::scheduler::Share;
 use crate::sequence::Sequence;
 use crate::stats::Stats;
 
-/// The rows of a step, and what their logits are for.
+/// The rows of a step, and what is wanted of them.
 pub(crate) struct Work {
     pub rows: Vec<Row>,
     pub outputs: Vec<Output>,
+    /// Rows whose hidden rows are wanted.
+    pub hidden: Vec<u32>,
 }
 
 /// A row whose logits are wanted.
@@ -29,7 +31,7 @@ pub(crate) struct Output {
 impl Work {
     /// Of the running sequences, by their shares.
     pub fn new(running: &[Sequence], shares: &[Share]) -> Work {
-        let mut work = Work { rows: Vec::new(), outputs: Vec::new() };
+        let mut work = Work { rows: Vec::new(), outputs: Vec::new(), hidden: Vec::new() };
         for (index, (sequence, share)) in running.iter().zip(shares).enumerate() {
             for position in sequence.next_positions(share.rows) {
                 if sequence.wants(position) {
@@ -40,6 +42,9 @@ impl Work {
                         scores: scores.then(|| sequence.token(position + 1)),
                     });
                 }
+                if sequence.wants_hidden(position) {
+                    work.hidden.push(work.rows.len() as u32);
+                }
                 work.rows.push(Row {
                     token: sequence.token(position),
                     position: position as u32,
@@ -48,6 +53,12 @@ impl Work {
             }
         }
         work
+    }
+
+    /// How many hidden rows are wanted of this sequence.
+    pub fn hidden_of(&self, sequence: usize) -> usize {
+        let of = |row: &&u32| self.rows[**row as usize].sequence as usize == sequence;
+        self.hidden.iter().filter(of).count()
     }
 }
 

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 const CARDS: &[&str] = &[
     include_str!("../../../models/drill/card.toml"),
     include_str!("../../../models/cards/smollm2-135m-instruct.toml"),
+    include_str!("../../../models/cards/all-minilm-l6-v2.toml"),
 ];
 
 /// What is known of a model.

@@ -17,9 +17,9 @@ use models::gguf::GgufError;
 use models::plan::Plan;
 use models::vocabulary::Vocabulary;
 use models::weights::{Container, Weights};
-use server::{Known, LoadError, Loaded};
+use server::{Known, LoadError, Loaded, TextSide};
 use sha2::{Digest, Sha256};
-use text::{ChatTemplate, Tokenizer};
+use text::{ChatTemplate, Tokenizer, WordPiece};
 
 use crate::cards;
 use crate::config::Config;
@@ -28,6 +28,8 @@ use crate::failure::Failure;
 
 /// Prompt tokens per engine step: what a long prompt may delay everybody's next token by.
 const CHUNK_LEN_MAX: usize = 64;
+/// Tokens per step of an encoder.
+const WHOLE_LEN_MAX: usize = 512;
 /// Tokens drafted from what came before, and how many sequences may run while that pays.
 const DRAFT_LEN_MAX: usize = 8;
 const DRAFT_RUNNING_MAX: usize = 4;
@@ -95,9 +97,11 @@ pub struct Terms {
 struct Opened {
     weights: Weights,
     plan: Plan,
-    tokenizer: Tokenizer,
-    template: Option<ChatTemplate>,
+    text: TextSide,
+    /// Of the tensors' file.
     sha256: String,
+    /// Of what was read beside it.
+    files_sha256: [u8; 32],
 }
 
 /// Looks at a model, and says how it is loaded; `None` where it was told to stop.
@@ -127,7 +131,7 @@ pub fn look(
 
 /// What loads a model: the first time what was opened already, later what the same file holds.
 fn loader(source: Source, terms: Terms, opened: Opened) -> server::Loader {
-    let sha256 = opened.sha256.clone();
+    let (sha256, files_sha256) = (opened.sha256.clone(), opened.files_sha256);
     let first = Mutex::new(Some(opened));
     Box::new(move |progress| {
         let failed = |failure: Failure| LoadError::Failed(failure.to_string());
@@ -144,17 +148,14 @@ fn loader(source: Source, terms: Terms, opened: Opened) -> server::Loader {
                 opened.ok_or(LoadError::Stopped)?
             }
         };
-        if opened.sha256 != sha256 {
+        if (&opened.sha256, opened.files_sha256) != (&sha256, files_sha256) {
             return Err(LoadError::Failed(format!(
                 "{source} is not the file that it was when the server started; restart the server \
                  to serve it"
             )));
         }
         match load(&source, &terms, &opened) {
-            Ok(engine) => {
-                let Opened { tokenizer, template, .. } = opened;
-                Ok(Loaded { engine, tokenizer, template })
-            }
+            Ok(engine) => Ok(Loaded { engine, text: opened.text }),
             Err(error) => {
                 // For the next try, as soon as there is memory.
                 *first.lock().expect("no holder of this lock panics") = Some(opened);
@@ -172,14 +173,15 @@ fn open_whole(
 ) -> Result<Option<Opened>, Failure> {
     let weights = open(source)?;
     let plan = plan(source, &weights)?;
-    let (tokenizer, template) = text_side(source, &weights)?;
-    if tokenizer.vocabulary_len() > plan.vocabulary_len {
-        let (tokens, rows) = (tokenizer.vocabulary_len(), plan.vocabulary_len);
+    let (text, tokens) = text_side(source, &weights)?;
+    if tokens > plan.vocabulary_len {
+        let rows = plan.vocabulary_len;
         let error = format!("{source}: {tokens} tokens, but embeddings for {rows}");
         return Err(Failure::new(error).hint("the file was put together wrongly; get another"));
     }
     let sha256 = sha256(weights.bytes(), terms, progress);
-    Ok(sha256.map(|sha256| Opened { weights, plan, tokenizer, template, sha256 }))
+    let files_sha256 = files_sha256(&weights);
+    Ok(sha256.map(|sha256| Opened { weights, plan, text, sha256, files_sha256 }))
 }
 
 /// Reserves memory for a model, loads it and adds it to the engine.
@@ -199,7 +201,11 @@ fn load(source: &Source, terms: &Terms, opened: &Opened) -> Result<Handle, LoadE
         context_len: config.context_len.unwrap_or(usize::MAX),
         running_max: config.running_max,
         queue_len_max: config.queue_len_max,
-        chunk_len_max: CHUNK_LEN_MAX,
+        chunk_len_max: match plan.attends_to_whole_sequences() {
+            // Nobody waits for a next token.
+            true => WHOLE_LEN_MAX,
+            false => CHUNK_LEN_MAX,
+        },
         draft_len_max: DRAFT_LEN_MAX,
         draft_running_max: DRAFT_RUNNING_MAX,
     };
@@ -213,13 +219,16 @@ fn plan(source: &Source, weights: &Weights) -> Result<Plan, Failure> {
     })
 }
 
-fn text_side(
-    source: &Source,
-    weights: &Weights,
-) -> Result<(Tokenizer, Option<ChatTemplate>), Failure> {
+/// How a model's text becomes tokens and back, and how many tokens there are.
+fn text_side(source: &Source, weights: &Weights) -> Result<(TextSide, usize), Failure> {
     let failed = |error: &dyn fmt::Display| Failure::new(format!("{source}: {error}"));
-    let Container::Gguf(header) = weights.container() else {
-        return Err(failed(&"it is an encoder, which is not served yet"));
+    let header = match weights.container() {
+        Container::Gguf(header) => header,
+        Container::Safetensors(header) => {
+            let tokenizer = WordPiece::new(header.tokenizer()).map_err(|error| failed(&error))?;
+            let vocabulary_len = tokenizer.vocabulary_len();
+            return Ok((TextSide::Encoder(tokenizer), vocabulary_len));
+        }
     };
     let vocabulary = Vocabulary::from_header(header).map_err(|error| failed(&error))?;
     let tokenizer = Tokenizer::new(&vocabulary).map_err(|error| failed(&error))?;
@@ -228,10 +237,25 @@ fn text_side(
     }
     let template = vocabulary.chat_template.as_deref();
     let template = template
-        .map(|template| ChatTemplate::new(template, &vocabulary))
+        .map(|template| ChatTemplate::new(template, &vocabulary).map(Box::new))
         .transpose()
         .map_err(|error| failed(&error))?;
-    Ok((tokenizer, template))
+    let vocabulary_len = tokenizer.vocabulary_len();
+    Ok((TextSide::Decoder { tokenizer: Arc::new(tokenizer), template }, vocabulary_len))
+}
+
+/// SHA-256 of the small files that were read beside the tensors; of nothing where there are none.
+fn files_sha256(weights: &Weights) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    if let Container::Safetensors(header) = weights.container() {
+        for (name, bytes) in &header.files {
+            hasher.update((name.len() as u64).to_le_bytes());
+            hasher.update(name);
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        }
+    }
+    hasher.finalize().into()
 }
 
 /// Cache blocks of a model.

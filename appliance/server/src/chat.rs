@@ -65,7 +65,8 @@ fn prepare(state: &State, received: &Received) -> Result<(Job, Parameters), Unpr
     let prompt = render(template(&served, &chat)?, &chat, state.clock.unix_seconds());
     let prompt = prompt.map_err(broken)?;
     served.check_bytes("messages", prompt.bytes())?;
-    let tokens = served.tokenizer.encode_prompt(&prompt).map_err(broken)?;
+    let tokenizer = Arc::clone(served.tokenizer()?);
+    let tokens = tokenizer.encode_prompt(&prompt).map_err(broken)?;
     let context_len = served.engine.limits().context_len;
     if tokens.len() >= context_len {
         return Err(ApiError::context_length("messages", tokens.len(), context_len).into());
@@ -79,6 +80,7 @@ fn prepare(state: &State, received: &Received) -> Result<(Job, Parameters), Unpr
         grammar: None,
         echo: None,
         format,
+        tokenizer,
         served,
     };
     Ok((job, chat.parameters))
@@ -86,10 +88,7 @@ fn prepare(state: &State, received: &Received) -> Result<(Job, Parameters), Unpr
 
 /// The model's template, if it knows all that the request asks of it.
 fn template<'a>(served: &'a Served, chat: &ChatRequest) -> Result<&'a ChatTemplate, ApiError> {
-    let Some(template) = &served.template else {
-        let message = "This model has no chat template; use /v1/completions.";
-        return Err(ApiError::param("model", message));
-    };
+    let template = served.template()?;
     if !chat.tools.is_empty() && !template.takes_tools() {
         let message = "This model's chat template does not know tools; leave them out.";
         return Err(ApiError::unsupported("tools", message));

@@ -13,13 +13,14 @@ use text::Piece;
 
 use crate::auth::authorise;
 use crate::body::{self, Received};
-use crate::completions_request::{CompletionRequest, Prompt};
+use crate::completions_request::CompletionRequest;
 use crate::error::ApiError;
 use crate::generate::{self, Echo, Format, Job, Named, Output, Scored};
 use crate::grammar;
 use crate::id;
 use crate::observe::{Meter, Observation, Origin, Trace};
 use crate::parameters::Parameters;
+use crate::prompt::Prompt;
 use crate::registry::Unprepared;
 use crate::served::Served;
 use crate::sse::{Events, Frames};
@@ -84,6 +85,7 @@ struct Prepared {
 fn prepare(state: &State, received: &Received) -> Result<Prepared, Unprepared> {
     let completion = CompletionRequest::parse(received.json()?)?;
     let served = state.registry.get(&completion.parameters.model)?;
+    let tokenizer = Arc::clone(served.tokenizer()?);
     let CompletionRequest { parameters, prompts, tokens_max, echo, kept, logprobs, .. } =
         completion;
     let grammar = completion.grammar.as_ref();
@@ -95,7 +97,7 @@ fn prepare(state: &State, received: &Received) -> Result<Prepared, Unprepared> {
         let echo = match logprobs {
             _ if !echo => None,
             None if tokens_max > 0 => Some(Echo::Text(text.unwrap_or_else(|| {
-                let mut decoder = served.tokenizer.decoder();
+                let mut decoder = tokenizer.decoder();
                 tokens.iter().map(|id| decoder.push(*id)).collect()
             }))),
             top => Some(Echo::Scored(top.unwrap_or(0))),
@@ -103,6 +105,7 @@ fn prepare(state: &State, received: &Received) -> Result<Prepared, Unprepared> {
         Ok(Job {
             prompt: Arc::from(tokens),
             served: Arc::clone(&served),
+            tokenizer: Arc::clone(&tokenizer),
             tokens_max,
             logprobs: top.map(|top| Logprobs { top, of: Distribution::Model }),
             grammar: grammar.clone(),
@@ -132,7 +135,7 @@ fn tokens(served: &Served, prompt: Prompt) -> Result<(Vec<u32>, Option<String>),
         Prompt::Text(text) => {
             served.check_bytes("prompt", text.len())?;
             let broken = |error| ApiError::param("prompt", format!("{error}."));
-            (served.tokenizer.encode_text(&text).map_err(broken)?, Some(text))
+            (served.tokenizer()?.encode_text(&text).map_err(broken)?, Some(text))
         }
     };
     let context_len = served.engine.limits().context_len;

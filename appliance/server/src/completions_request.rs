@@ -5,19 +5,13 @@ use text::GrammarSource;
 
 use crate::error::ApiError;
 use crate::grammar;
-use crate::json::{Fields, missing, wrong_type};
-use crate::parameters::{CHOICES_MAX, Parameters, token_ids, tokens_max};
+use crate::json::Fields;
+use crate::parameters::{CHOICES_MAX, Parameters, tokens_max};
+use crate::prompt::{self, Prompt};
 
 const PROMPTS_MAX: usize = 64;
 const TOKENS_DEFAULT: u32 = 16;
 const LOGPROBS_MAX: i64 = 5;
-
-/// One prompt, as text or as tokens.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Prompt {
-    Text(String),
-    Tokens(Vec<u32>),
-}
 
 /// A completion request.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +36,7 @@ impl CompletionRequest {
     pub fn parse(body: Value) -> Result<CompletionRequest, ApiError> {
         let mut fields = Fields::of_body(body)?;
         let mut parameters = Parameters::take(&mut fields)?;
-        let prompts = prompts(fields.take("prompt").ok_or_else(|| missing("prompt"))?)?;
+        let prompts = prompt::take(&mut fields, "prompt", PROMPTS_MAX)?;
         let echo = fields.boolean("echo")?.unwrap_or(false);
         let least = if echo { 0 } else { 1 };
         let tokens_max = tokens_max(&mut fields, "max_tokens", least)?.unwrap_or(TOKENS_DEFAULT);
@@ -74,31 +68,6 @@ fn best_of(fields: &mut Fields, parameters: &Parameters, echo: bool) -> Result<u
         true if echo => refuse("'best_of' above 'n' and 'echo' do not go together; leave one out."),
         _ => Ok(best_of),
     }
-}
-
-fn prompts(value: Value) -> Result<Vec<Prompt>, ApiError> {
-    let expected = "a string, an array of strings, of token ids, or of arrays of token ids";
-    let values = match value {
-        Value::String(text) => return Ok(vec![Prompt::Text(text)]),
-        Value::Array(values) => values,
-        other => return Err(wrong_type("prompt", expected, &other)),
-    };
-    if values.is_empty() {
-        return Err(ApiError::param("prompt", "'prompt' is empty."));
-    }
-    if values[0].is_number() {
-        return Ok(vec![Prompt::Tokens(token_ids("prompt", &values)?)]);
-    }
-    if values.len() > PROMPTS_MAX {
-        let message = format!("'prompt' has {} prompts, at most {PROMPTS_MAX} fit.", values.len());
-        return Err(ApiError::param("prompt", message));
-    }
-    let prompt = |value| match value {
-        Value::String(text) => Ok(Prompt::Text(text)),
-        Value::Array(ids) => Ok(Prompt::Tokens(token_ids("prompt", &ids)?)),
-        other => Err(wrong_type("prompt", expected, &other)),
-    };
-    values.into_iter().map(prompt).collect()
 }
 
 #[cfg(test)]

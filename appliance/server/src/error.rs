@@ -29,8 +29,9 @@ const INVALID: &str = "invalid_request_error";
 /// The `code` of what is ended because the server goes down.
 const CLOSING: &str = "server_closing";
 /// All that is served over the network, for whoever asks for something else.
-const ENDPOINTS: &str = "POST /v1/chat/completions, POST /v1/completions, GET /v1/models, \
-                         GET /v1/models/{id}, GET /health/live, GET /health/ready, GET /metrics";
+const ENDPOINTS: &str = "POST /v1/chat/completions, POST /v1/completions, POST /v1/embeddings, \
+                         GET /v1/models, GET /v1/models/{id}, GET /health/live, \
+                         GET /health/ready, GET /metrics";
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> ApiError {

@@ -10,7 +10,7 @@ use engine::{
     Begun, Choice, Constraint, EndReason, Event, Logprobs, Refused, Request, Tenant, Token,
     TokenStream,
 };
-use text::{AnswerParser, Decoder, Grammar, Piece, StopStrings};
+use text::{AnswerParser, Decoder, Grammar, Piece, StopStrings, Tokenizer};
 use tokio::sync::mpsc;
 
 use crate::error::ApiError;
@@ -25,6 +25,8 @@ const OUTPUTS_LEN: usize = 16;
 /// What is generated from one prompt.
 pub(crate) struct Job {
     pub served: Arc<Served>,
+    /// The model's.
+    pub tokenizer: Arc<Tokenizer>,
     pub prompt: Arc<[u32]>,
     pub tokens_max: u32,
     pub logprobs: Option<Logprobs>,
@@ -132,9 +134,10 @@ pub(crate) fn start(
             let request = Request {
                 prompt: Arc::clone(&job.prompt),
                 tokens_max: job.tokens_max,
-                stop_tokens: job.served.tokenizer.end_tokens().to_vec(),
+                stop_tokens: job.tokenizer.end_tokens().to_vec(),
                 sampling,
                 logprobs: job.logprobs,
+                embeds: false,
                 prompt_logprobs: match job.echo {
                     Some(Echo::Scored(top)) => Some(top),
                     _ => None,
@@ -190,16 +193,29 @@ fn check(job: &Job, answers: usize, parameters: &Parameters) -> Result<(), ApiEr
     }
 }
 
-fn refused(refused: Refused) -> ApiError {
+pub(crate) fn refused(refused: Refused) -> ApiError {
     match refused {
         Refused::QueueFull { .. } => ApiError::queue_full(),
         Refused::PromptTooLong { prompt_len, context_len } => {
             ApiError::context_length("prompt", prompt_len, context_len)
         }
         Refused::Closing => ApiError::closing(),
-        Refused::EmptyPrompt | Refused::NoTokens | Refused::UnknownToken { .. } => {
-            ApiError::param("prompt", format!("{refused}."))
-        }
+        Refused::EmptyPrompt
+        | Refused::NoTokens
+        | Refused::NoLogits
+        | Refused::UnknownToken { .. } => ApiError::param("prompt", format!("{refused}.")),
+    }
+}
+
+/// What clients are told of an end, and when it is an error.
+pub(crate) fn ended(reason: EndReason, meter: &Meter) -> Result<&'static str, ApiError> {
+    match reason {
+        EndReason::Stop(_) => Ok("stop"),
+        EndReason::Length => Ok("length"),
+        EndReason::Deadline => Err(ApiError::deadline(meter.answer_timeout())),
+        EndReason::Closing => Err(ApiError::closing()),
+        EndReason::Constraint(error) => Err(ApiError::grammar(&error)),
+        EndReason::Failed(error) => Err(ApiError::internal(format!("The model failed: {error}."))),
     }
 }
 
@@ -241,6 +257,8 @@ impl Pump {
                     self.meter.time_token(&mut last);
                     answer.push(&token)
                 }
+                // Nobody who wants text asks for one.
+                Some(Event::Embedding(_)) => continue,
                 Some(Event::End(reason)) => answer.end(reason),
                 None => return,
             };
@@ -280,7 +298,7 @@ struct Answer<'a> {
 
 impl<'a> Answer<'a> {
     fn new(job: &'a Job, meter: &'a Meter, stops: &[String]) -> Answer<'a> {
-        let tokenizer = &job.served.tokenizer;
+        let tokenizer = &*job.tokenizer;
         let (decoder, parser, hidden) = match job.format {
             Format::Text => {
                 let decoder = match job.echo {
@@ -356,17 +374,7 @@ impl<'a> Answer<'a> {
         }
         pieces.extend(self.parser.as_mut().map(AnswerParser::finish).unwrap_or_default());
         let mut outputs = self.outputs(pieces);
-        let reason = match reason {
-            EndReason::Stop(_) => Ok("stop"),
-            EndReason::Length => Ok("length"),
-            EndReason::Deadline => Err(ApiError::deadline(self.meter.answer_timeout())),
-            EndReason::Closing => Err(ApiError::closing()),
-            EndReason::Constraint(error) => Err(ApiError::grammar(&error)),
-            EndReason::Failed(error) => {
-                Err(ApiError::internal(format!("The model failed: {error}.")))
-            }
-        };
-        outputs.push(self.ended(reason));
+        outputs.push(self.ended(ended(reason, self.meter)));
         outputs
     }
 
@@ -408,7 +416,7 @@ impl<'a> Answer<'a> {
     }
 
     fn scored(&self, token: &Token) -> Scored {
-        let tokenizer = &self.job.served.tokenizer;
+        let tokenizer = &self.job.tokenizer;
         let named = |id| Named { text: tokenizer.token_text(id), bytes: tokenizer.token_bytes(id) };
         Scored {
             logprob: token.logprob,

@@ -79,7 +79,7 @@ fn take_no_ops(fields: &mut Fields) -> Result<(), ApiError> {
 }
 
 /// OpenAI's tiers as lanes: `priority` is served first, `flex` from what is left over.
-fn lane(fields: &mut Fields) -> Result<Lane, ApiError> {
+pub(crate) fn lane(fields: &mut Fields) -> Result<Lane, ApiError> {
     let name = fields.name("service_tier");
     match fields.text("service_tier")?.as_deref() {
         None | Some("auto" | "default") => Ok(Lane::Normal),

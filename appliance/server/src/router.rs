@@ -12,7 +12,7 @@ use crate::auth::LocalSocket;
 use crate::error::ApiError;
 use crate::observe::{Arrival, Trace};
 use crate::state::Shared;
-use crate::{admin, chat, completions, health, id, metrics, models};
+use crate::{admin, chat, completions, embeddings, health, id, metrics, models};
 
 /// What is served over the network.
 pub(crate) fn public(state: &Shared) -> Router {
@@ -23,6 +23,7 @@ fn api() -> Router<Shared> {
     Router::new()
         .route("/v1/chat/completions", post(chat::create))
         .route("/v1/completions", post(completions::create))
+        .route("/v1/embeddings", post(embeddings::create))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::get))
         .route("/health/live", get(health::live))

@@ -3,9 +3,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use text::{ChatTemplate, GrammarError, Grammars, Tokenizer};
+use text::{ChatTemplate, GrammarError, Grammars, TextError, Tokenizer, WordPiece};
 
 use crate::error::ApiError;
+
+/// Bytes that an encoder's token may stand for.
+const ENCODER_TOKEN_BYTES_MAX: usize = 256;
 
 /// What is known of a model, loaded or not.
 pub struct Known {
@@ -77,9 +80,20 @@ pub struct Loaded {
     /// Tokens in, tokens out.
     pub engine: engine::Handle,
     /// Text to tokens and back.
-    pub tokenizer: Tokenizer,
-    /// How conversations become prompts; none for a model without one.
-    pub template: Option<ChatTemplate>,
+    pub text: TextSide,
+}
+
+/// Text to tokens and back.
+pub enum TextSide {
+    /// Of a model that answers in text.
+    Decoder {
+        /// Text to tokens and back.
+        tokenizer: Arc<Tokenizer>,
+        /// How conversations become prompts; none for a model without one.
+        template: Option<Box<ChatTemplate>>,
+    },
+    /// Of a model that makes embeddings, and nothing else.
+    Encoder(WordPiece),
 }
 
 /// A model that answers requests.
@@ -88,21 +102,58 @@ pub struct Served {
     pub known: Arc<Known>,
     /// Tokens in, tokens out.
     pub engine: engine::Handle,
-    pub(crate) tokenizer: Tokenizer,
+    pub(crate) text: TextSide,
     /// Compiles grammars over its vocabulary; made when first asked for.
     grammars: OnceLock<Result<Grammars, GrammarError>>,
-    pub(crate) template: Option<ChatTemplate>,
 }
 
 impl Served {
     pub(crate) fn new(known: Arc<Known>, loaded: Loaded) -> Served {
-        let Loaded { engine, tokenizer, template } = loaded;
-        Served { known, engine, tokenizer, grammars: OnceLock::new(), template }
+        let Loaded { engine, text } = loaded;
+        Served { known, engine, text, grammars: OnceLock::new() }
+    }
+
+    /// The tokenizer of a model that answers in text.
+    ///
+    /// # Errors
+    /// 400 for a model that makes embeddings alone.
+    pub(crate) fn tokenizer(&self) -> Result<&Arc<Tokenizer>, ApiError> {
+        match &self.text {
+            TextSide::Decoder { tokenizer, .. } => Ok(tokenizer),
+            TextSide::Encoder(_) => Err(ApiError::param(
+                "model",
+                "This model makes embeddings and answers in no text; use /v1/embeddings.",
+            )),
+        }
+    }
+
+    /// How conversations become prompts.
+    ///
+    /// # Errors
+    /// 400 for a model without a chat template.
+    pub(crate) fn template(&self) -> Result<&ChatTemplate, ApiError> {
+        self.tokenizer()?;
+        match &self.text {
+            TextSide::Decoder { template: Some(template), .. } => Ok(template),
+            _ => {
+                let message = "This model has no chat template; use /v1/completions.";
+                Err(ApiError::param("model", message))
+            }
+        }
+    }
+
+    /// A text's tokens as an embedding is made of them.
+    pub(crate) fn embedded(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        match &self.text {
+            TextSide::Decoder { tokenizer, .. } => tokenizer.encode_text(text),
+            TextSide::Encoder(tokenizer) => tokenizer.encode(text),
+        }
     }
 
     /// What compiles grammars over the model's vocabulary.
     pub(crate) fn grammars(&self) -> Result<&Grammars, ApiError> {
-        let grammars = self.grammars.get_or_init(|| Grammars::new(&self.tokenizer));
+        let tokenizer = self.tokenizer()?;
+        let grammars = self.grammars.get_or_init(|| Grammars::new(tokenizer));
         grammars.as_ref().map_err(|error| {
             let message = format!("This model's vocabulary takes no grammars: {error}.");
             ApiError::unsupported("structured_outputs", message)
@@ -113,7 +164,12 @@ impl Served {
     /// context: tokenizing it would take seconds to say no more than that.
     pub(crate) fn check_bytes(&self, param: &str, bytes: usize) -> Result<(), ApiError> {
         let context_len = self.engine.limits().context_len;
-        match bytes > context_len.saturating_mul(self.tokenizer.token_bytes_max()) {
+        let token_bytes_max = match &self.text {
+            TextSide::Decoder { tokenizer, .. } => tokenizer.token_bytes_max(),
+            // A word of any length is one token, and spaces are none: what is beyond this is cut.
+            TextSide::Encoder(_) => ENCODER_TOKEN_BYTES_MAX,
+        };
+        match bytes > context_len.saturating_mul(token_bytes_max) {
             true => Err(ApiError::context_bytes(param, bytes, context_len)),
             false => Ok(()),
         }

@@ -3,9 +3,11 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use models::plan::{Embedding, Pooling};
+
 use super::*;
 use crate::Tenant;
-use crate::handle::Submitted;
+use crate::handle::{Limits, Submitted};
 use crate::request::{Choice, Lane};
 
 fn sequence(sampling: Sampling, logprobs: Option<Logprobs>) -> Sequence {
@@ -16,6 +18,7 @@ fn sequence(sampling: Sampling, logprobs: Option<Logprobs>) -> Sequence {
         sampling,
         logprobs,
         prompt_logprobs: None,
+        embeds: false,
         tenant: Tenant([0; 32]),
         lane: Lane::Normal,
         deadline: None,
@@ -27,7 +30,18 @@ fn sequence(sampling: Sampling, logprobs: Option<Logprobs>) -> Sequence {
         at: Instant::now(),
         events: mpsc::channel(8).0,
     };
-    Sequence::new(submitted, 0, 32, 0)
+    let limits = Limits {
+        context_len: 32,
+        vocabulary_len: 8,
+        running_max: 1,
+        queue_len_max: 1,
+        embedding: Embedding { pooling: Pooling::Last, normalize: true },
+        embedding_len: 4,
+        draws: true,
+        whole: false,
+        reserved_bytes: 0,
+    };
+    Sequence::new(submitted, 0, &limits, 0)
 }
 
 /// How often each id is drawn over many seeds.

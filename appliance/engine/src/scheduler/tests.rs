@@ -9,7 +9,13 @@ use crate::prefix::{self, Key};
 fn check(candidates: &[(usize, bool)], chunk_len_max: usize, expected: &[usize]) {
     let candidates: Vec<Candidate> = candidates
         .iter()
-        .map(|&(pending, ready)| Candidate { pending, draft: 0, ready, room: pending })
+        .map(|&(pending, ready)| Candidate {
+            pending,
+            draft: 0,
+            ready,
+            room: pending,
+            whole: false,
+        })
         .collect();
     let shares = schedule(&candidates, chunk_len_max, 0);
     assert_eq!(shares.iter().map(|share| share.rows).collect::<Vec<_>>(), expected);
@@ -23,9 +29,24 @@ fn decoding_goes_on_beside_prompts() {
     check(&[(1, false), (40, false), (40, true)], 64, &[0, 0, 40]);
 }
 
+/// Whole prompts share a step as far as the bound goes; a longer one has a step of its own.
+#[test]
+fn whole_prompts_are_never_cut() {
+    let of = |pending| Candidate { pending, draft: 0, ready: true, room: pending, whole: true };
+    let rows = |lens: &[usize]| -> Vec<usize> {
+        let candidates: Vec<Candidate> = lens.iter().copied().map(of).collect();
+        schedule(&candidates, 64, 0).iter().map(|share| share.rows).collect()
+    };
+    assert_eq!(rows(&[40, 20, 30, 4]), [40, 20, 0, 4]);
+    assert_eq!(rows(&[100, 4]), [100, 0]);
+    assert_eq!(rows(&[4, 100]), [4, 0]);
+    let roomless = Candidate { room: 32, ..of(40) };
+    assert_eq!(schedule(&[roomless], 64, 0)[0], Share { starved: true, ..Share::default() });
+}
+
 #[test]
 fn the_oldest_takes_the_last_block() {
-    let full = Candidate { pending: 1, draft: 0, ready: true, room: 0 };
+    let full = Candidate { pending: 1, draft: 0, ready: true, room: 0, whole: false };
     let roomy = Candidate { room: 1, ..full };
     let lagging = Candidate { ready: false, ..full };
     let shares = schedule(&[lagging, full, roomy, full], 64, 1);
@@ -36,7 +57,7 @@ fn the_oldest_takes_the_last_block() {
 
 #[test]
 fn a_draft_takes_room_that_is_there_and_no_blocks() {
-    let of = |draft, room| Candidate { pending: 1, draft, ready: true, room };
+    let of = |draft, room| Candidate { pending: 1, draft, ready: true, room, whole: false };
     let shares = schedule(&[of(3, 9), of(3, 2), of(3, 0), of(0, 9)], 64, 9);
     let rows: Vec<_> = shares.iter().map(|share| (share.rows, share.blocks)).collect();
     assert_eq!(rows, [(4, 0), (2, 0), (1, 1), (1, 0)]);
@@ -84,7 +105,7 @@ fn only_those_ahead_of_a_starved_one_begin() {
 
 #[test]
 fn readers_that_lag_give_up_their_blocks_first() {
-    let ready = Candidate { pending: 1, draft: 0, ready: true, room: 0 };
+    let ready = Candidate { pending: 1, draft: 0, ready: true, room: 0, whole: false };
     let lagging = Candidate { ready: false, ..ready };
     assert_eq!(victim(&[lagging, lagging, ready]), Some(1));
     assert_eq!(victim(&[ready, ready]), Some(1));
@@ -257,6 +278,7 @@ impl Lengths {
             draft: r.arrival % 4,
             ready: ready(r.arrival),
             room: r.blocks.ids().len() * BLOCK_LEN - r.computed,
+            whole: false,
         };
         self.running.iter().map(candidate).collect()
     }

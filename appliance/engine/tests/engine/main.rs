@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod constraints;
+mod embeddings;
 mod prefixes;
 mod several;
 mod tiny;
@@ -39,6 +40,7 @@ fn request(prompt: &[u32], tokens_max: u32) -> Request {
         sampling: Sampling { seed: 11, ..Sampling::default() },
         logprobs: Some(Logprobs { top: 3, of: Distribution::Model }),
         prompt_logprobs: None,
+        embeds: false,
         tenant: TENANT,
         lane: Lane::Normal,
         deadline: None,
@@ -51,6 +53,7 @@ struct Answer {
     begun: Option<Begun>,
     prompt: Vec<Token>,
     tokens: Vec<Token>,
+    embedding: Option<Vec<f32>>,
 }
 
 /// All tokens and the end; nothing may follow the end.
@@ -72,6 +75,7 @@ fn drain_all(mut stream: TokenStream) -> (Answer, EndReason) {
                 answer.prompt.extend(tokens);
             }
             Event::Token(token) => answer.tokens.push(token),
+            Event::Embedding(embedding) => assert_eq!(answer.embedding.replace(embedding), None),
             Event::End(reason) => {
                 assert_eq!(stream.next_blocking(), None);
                 return (answer, reason);

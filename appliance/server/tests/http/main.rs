@@ -9,6 +9,7 @@ mod cache;
 mod chat;
 mod completions;
 mod drain;
+mod embeddings;
 mod limits;
 mod logs;
 mod operator;

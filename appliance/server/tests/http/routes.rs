@@ -44,7 +44,7 @@ fn a_revoked_key_is_refused_at_once() {
 #[test]
 fn unknown_paths_and_methods_are_json_errors() {
     let site = Site::new();
-    for path in ["/", "/v1", "/v1/embeddings", "/admin/keys", "/admin/status"] {
+    for path in ["/", "/v1", "/v1/images", "/admin/keys", "/admin/status"] {
         let answer = site.get(path);
         assert_eq!(answer.status, 404, "{path}");
         answer.error();

@@ -16,7 +16,9 @@ use ledger::Clock;
 use models::dtype::DType;
 use models::vocabulary::{Algorithm, TokenKind, Vocabulary};
 use serde_json::{Value, json};
-use server::{HttpLimits, Known, Listen, LoadError, Loaded, Server, Shared, State, TlsFiles};
+use server::{
+    HttpLimits, Known, Listen, LoadError, Loaded, Server, Shared, State, TextSide, TlsFiles,
+};
 use tempfile::TempDir;
 use text::{ChatTemplate, Tokenizer};
 use tokio::sync::oneshot;
@@ -278,8 +280,11 @@ impl Models {
         let template = self.template;
         Ok(Loaded {
             engine: self.engine.add(Box::new(executor), self.config, reservation),
-            tokenizer: Tokenizer::new(&self.vocabulary).unwrap(),
-            template: template.map(|source| ChatTemplate::new(source, &self.vocabulary).unwrap()),
+            text: TextSide::Decoder {
+                tokenizer: Arc::new(Tokenizer::new(&self.vocabulary).unwrap()),
+                template: template
+                    .map(|source| Box::new(ChatTemplate::new(source, &self.vocabulary).unwrap())),
+            },
         })
     }
 }
