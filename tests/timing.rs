@@ -7,7 +7,6 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
-use std::process::Output;
 use std::time::Instant;
 
 use e2e::http::Client;
@@ -80,19 +79,12 @@ fn guess(victim: &Client, guesser: &Client, first: usize, trials: usize) -> Gues
     Guess { area: area(&asked, &not), chance: chance(asked.len(), not.len()) }
 }
 
-fn key_of(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let key = text.split_whitespace().find(|word| word.starts_with("rdt-"));
-    key.unwrap_or_else(|| panic!("no key in {text}")).to_owned()
-}
-
 #[test]
 fn times_tell_nothing_of_another_tenants_prompts() {
     let site = Site::new("");
     let served = site.serve_bare();
     let own = served.client(&site.first_key());
-    let created = site.run(&["keys", "create", "--tenant", "other"]);
-    let other = served.client(&key_of(&created));
+    let other = served.client(&site.key("other"));
     let trials = trials();
     guess(&own, &own, 1_000_000, 8);
     let Guess { area: within, .. } = guess(&own, &own, 2_000_000, trials / 4);

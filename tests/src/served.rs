@@ -76,6 +76,17 @@ impl Site {
         fs::read_to_string(path).expect("the first start left a key").trim().to_owned()
     }
 
+    /// A new key for a tenant; the server runs.
+    ///
+    /// # Panics
+    /// When there comes none.
+    pub fn key(&self, tenant: &str) -> String {
+        let output = self.run(&["keys", "create", "--tenant", tenant]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let key = text.split_whitespace().find(|word| word.starts_with("rdt-"));
+        key.unwrap_or_else(|| panic!("no key: {output:?}")).to_owned()
+    }
+
     /// Starts the server on a model file and waits until it serves.
     ///
     /// # Panics

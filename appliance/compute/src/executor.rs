@@ -19,6 +19,10 @@ pub trait Executor: Send {
     /// Bytes of memory that a cache block takes.
     fn block_bytes(&self) -> usize;
 
+    /// Rows that a step computes in about twice the time of one: what may be added to a step of few
+    /// rows without slowing it down much.
+    fn rows_at_once(&self) -> usize;
+
     /// Computes all rows, stores their keys and values, and reads back the wanted logits and
     /// hidden rows.
     ///

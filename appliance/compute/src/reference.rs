@@ -24,6 +24,9 @@ use cache::Cache;
 pub use linear::ggml;
 use linear::{Linear, Stored};
 
+/// On SmolLM2 a step of eight rows takes two and a half times as long as one of a single row.
+const ROWS_AT_ONCE: usize = 4;
+
 /// How products are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -215,6 +218,10 @@ impl Executor for Reference {
 
     fn block_bytes(&self) -> usize {
         Reference::cache_bytes(&self.plan, 1)
+    }
+
+    fn rows_at_once(&self) -> usize {
+        ROWS_AT_ONCE
     }
 
     fn step(&mut self, batch: &Batch<'_>) -> Result<Computed, ComputeError> {

@@ -17,9 +17,10 @@ use crate::constraint::Workers;
 use crate::engine::{Config, DRAFT_LEN_MAX, ModelId};
 use crate::handle::{Shared, Submitted};
 use crate::memory::{Cache, Lender, Memory, Reservation};
+use crate::prefix::Tenant;
 use crate::request::EndReason;
 use crate::sampler;
-use crate::scheduler::{self, Admission, Candidate, Holding, Place, Share};
+use crate::scheduler::{self, Admission, Bounds, Candidate, Holding, Place, Share};
 use crate::sequence::Sequence;
 use crate::stats::Stats;
 use crate::step::{Drawn, Work, draw, guarded};
@@ -43,7 +44,7 @@ pub(crate) struct Model {
     /// Requests that arrived so far.
     arrivals: u64,
     /// The first sequence that lacked blocks in the last step: what becomes free is for it.
-    starved: Option<Place>,
+    starved: Option<(Place, Tenant)>,
     stats: Stats,
     /// No more requests come.
     closed: bool,
@@ -213,9 +214,13 @@ impl Model {
     fn admit(&mut self, lender: &mut Lender<'_>) {
         loop {
             let holding: Vec<Holding> = self.running.iter().map(Sequence::holding).collect();
-            let waiting = |sequence: &Sequence| sequence.waiting(&self.cache.pool, &self.running);
+            let heads = scheduler::heads(
+                self.waiting.iter(),
+                |sequence| sequence.request.tenant,
+                |sequence| sequence.waiting(&self.cache.pool, &self.running),
+            );
             match scheduler::admit(
-                self.waiting.iter().map(waiting),
+                &heads,
                 &holding,
                 self.shared.limits.running_max,
                 lender.available(&self.cache),
@@ -261,10 +266,15 @@ impl Model {
     fn schedule(&mut self, lender: &Lender<'_>) -> Vec<Share> {
         loop {
             let candidates: Vec<Candidate> = self.running.iter().map(Sequence::candidate).collect();
-            let available = lender.available(&self.cache);
-            let shares = scheduler::schedule(&candidates, self.config.chunk_len_max, available);
+            let bounds = Bounds {
+                chunk_len_max: self.config.chunk_len_max,
+                rows_at_once: self.executor.rows_at_once(),
+                blocks_free: lender.available(&self.cache),
+            };
+            let shares = scheduler::schedule(&candidates, &bounds);
             let starved = shares.iter().position(|share| share.starved);
-            self.starved = starved.map(|index| self.running[index].place);
+            let line = |index: usize| (self.running[index].place, candidates[index].tenant);
+            self.starved = starved.map(line);
             if starved.is_none() || shares.iter().any(|share| share.rows > 0) {
                 return shares;
             }

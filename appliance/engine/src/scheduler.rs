@@ -4,7 +4,7 @@
 //! Sequences stand in one line. A request's place in it is its arrival, put back by a fixed number
 //! of places for the later lanes: an urgent one passes those, but only so many pass anybody. Below,
 //! older means further ahead in the line. One that finds no room has a running one give way whose
-//! reader lags, or that is of a later lane.
+//! reader lags, or that is its tenant's and of a later lane.
 //!
 //! A sequence begins with blocks for what it knows and a first share of its answer, and takes more
 //! as it grows, the older before the younger. Where none is left it waits with what it holds. When
@@ -13,10 +13,18 @@
 //!
 //! Every sequence that decodes gets its row; what the chunk bound leaves goes to prompts in order
 //! of the line, so that a long prompt delays the others' next token by one chunk at most.
+//!
+//! Tenants share alike. The next to be admitted is of the tenant that has the fewest running, and
+//! takes the place of another one's that has more. Where several compute, each gets as many rows of
+//! a step as the one that wants the least, and a little more: a step then takes at most as many
+//! times what it would for that one alone as there are tenants.
+
+use std::collections::HashMap;
 
 use compute::batch::BLOCK_LEN;
 
 use crate::blocks::Found;
+use crate::prefix::Tenant;
 use crate::request::Lane;
 
 /// Positions of an answer that a sequence gets blocks for when it begins.
@@ -60,6 +68,8 @@ pub(crate) struct Candidate {
     pub room: usize,
     /// What is pending is computed in one step.
     pub whole: bool,
+    /// Whose it is.
+    pub tenant: Tenant,
 }
 
 /// What the scheduler knows of a sequence that waits.
@@ -77,6 +87,8 @@ pub(crate) struct Waiting {
     pub place: Place,
     /// How urgent it is.
     pub lane: Lane,
+    /// Whose it is.
+    pub tenant: Tenant,
 }
 
 /// What a running sequence holds.
@@ -90,6 +102,8 @@ pub(crate) struct Holding {
     pub blocks: usize,
     /// Its reader keeps up.
     pub ready: bool,
+    /// Whose it is.
+    pub tenant: Tenant,
 }
 
 /// What one sequence does in a step.
@@ -103,24 +117,78 @@ pub(crate) struct Share {
     pub starved: bool,
 }
 
-/// Shares of a step, one for each candidate in order of the line. `chunk_len_max` bounds the prompt
-/// tokens of a step, `blocks_free` the blocks that are taken.
-pub(crate) fn schedule(
-    candidates: &[Candidate],
-    chunk_len_max: usize,
-    blocks_free: usize,
-) -> Vec<Share> {
-    let mut chunk = chunk_len_max;
-    let mut free = blocks_free;
+/// What a step may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// Prompt tokens.
+    pub chunk_len_max: usize,
+    /// Rows that take about as long as one.
+    pub rows_at_once: usize,
+    /// Blocks.
+    pub blocks_free: usize,
+}
+
+/// Rows that a tenant may have computed in a step.
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    /// Of sequences that decode.
+    decode: usize,
+    /// Of prompts.
+    prompt: usize,
+}
+
+/// What each tenant may have computed, so that nobody's step takes longer than as many times as
+/// there are tenants what it would alone: as much as who wants the least, and a part each of what
+/// a step computes beside. One tenant alone has all.
+fn allowances(candidates: &[Candidate], bounds: &Bounds) -> HashMap<Tenant, Allowance> {
+    let mut wants: HashMap<Tenant, Allowance> = HashMap::new();
+    for candidate in candidates.iter().filter(|candidate| candidate.ready) {
+        let none = Allowance { decode: 0, prompt: 0 };
+        let wanted = wants.entry(candidate.tenant).or_insert(none);
+        match candidate.pending {
+            1 => wanted.decode += 1,
+            pending => wanted.prompt = (wanted.prompt + pending).min(bounds.chunk_len_max),
+        }
+    }
+    let tenants = wants.len();
+    if tenants < 2 || candidates.iter().any(|candidate| candidate.whole) {
+        let all = Allowance { decode: usize::MAX, prompt: bounds.chunk_len_max };
+        return wants.into_keys().map(|tenant| (tenant, all)).collect();
+    }
+    let least = wants.values().map(|wanted| wanted.decode + wanted.prompt).min().unwrap_or(0);
+    let rows = least + bounds.rows_at_once / tenants;
+    let prompting = wants.values().filter(|wanted| wanted.prompt > 0).count();
+    let prompt_max = (bounds.chunk_len_max / prompting.max(1)).max(1);
+    let allow = |wanted: Allowance| {
+        let prompt = rows.saturating_sub(wanted.decode);
+        Allowance { decode: rows, prompt: prompt.min(prompt_max) }
+    };
+    wants.into_iter().map(|(tenant, wanted)| (tenant, allow(wanted))).collect()
+}
+
+/// Shares of a step, one for each candidate in order of the line.
+pub(crate) fn schedule(candidates: &[Candidate], bounds: &Bounds) -> Vec<Share> {
+    let mut allowances = allowances(candidates, bounds);
+    let mut chunk = bounds.chunk_len_max;
+    let mut free = bounds.blocks_free;
     let share = |candidate: &Candidate| {
-        let Candidate { pending, draft, ready, room, whole } = *candidate;
+        let Candidate { pending, draft, room, whole, .. } = *candidate;
+        let Some(allowed) = allowances.get_mut(&candidate.tenant).filter(|_| candidate.ready)
+        else {
+            return Share::default();
+        };
         let (needed, wanted) = match pending {
-            _ if !ready => (0, 0),
-            1 => (1, 1 + draft.min(room.saturating_sub(1))),
+            1 => {
+                let draft = draft.min(room.saturating_sub(1));
+                (allowed.decode.min(1), allowed.decode.min(1 + draft))
+            }
             // One that is longer than the bound has a step's prompt tokens to itself.
-            _ if whole && pending > chunk && chunk < chunk_len_max => (0, 0),
+            _ if whole && pending > chunk && chunk < bounds.chunk_len_max => (0, 0),
             _ if whole => (pending, pending),
-            _ => (chunk.min(pending), chunk.min(pending)),
+            _ => {
+                let rows = pending.min(chunk).min(allowed.prompt);
+                (rows, rows)
+            }
         };
         let rows = match wanted.min(room + free * BLOCK_LEN) {
             rows if whole && rows < wanted => 0,
@@ -128,8 +196,12 @@ pub(crate) fn schedule(
         };
         let blocks = rows.saturating_sub(room).div_ceil(BLOCK_LEN);
         free -= blocks;
-        if pending != 1 {
-            chunk = chunk.saturating_sub(rows);
+        match pending {
+            1 => allowed.decode -= rows,
+            _ => {
+                chunk = chunk.saturating_sub(rows);
+                allowed.prompt = allowed.prompt.saturating_sub(rows);
+            }
         }
         Share { rows, blocks, starved: rows < needed }
     };
@@ -152,43 +224,78 @@ pub(crate) enum Admission {
     GiveWay(usize),
 }
 
-/// Whom to admit next, in order of the line. Readers that lag are passed over; whoever is ready and
-/// does not fit holds up those behind, unless running sequences whose readers lag, or of later
-/// lanes behind it, hold what it lacks. Where a running sequence is starved, only those ahead of it
-/// may begin.
+/// The first of each tenant that is ready, with its index, in order of the line.
+pub(crate) fn heads<T>(
+    waiting: impl Iterator<Item = T>,
+    tenant: impl Fn(&T) -> Tenant,
+    view: impl Fn(&T) -> Waiting,
+) -> Vec<(usize, Waiting)> {
+    let mut heads: Vec<(usize, Waiting)> = Vec::new();
+    for (index, item) in waiting.enumerate() {
+        let own = tenant(&item);
+        if heads.iter().any(|(_, head)| head.tenant == own) {
+            continue;
+        }
+        let view = view(&item);
+        if view.ready {
+            heads.push((index, view));
+        }
+    }
+    heads
+}
+
+/// Whom to admit next: the head of the tenant that has the fewest running, or of those the first in
+/// line. One that does not fit holds up the others, unless running sequences that give way to it
+/// hold what it lacks: such whose readers lag, then its tenant's of later lanes behind it, then the
+/// last ones of a tenant that has more running. Where a running sequence is starved, only those
+/// ahead of it may begin, and those of tenants that have fewer running than its own.
 pub(crate) fn admit(
-    waiting: impl Iterator<Item = Waiting>,
+    heads: &[(usize, Waiting)],
     running: &[Holding],
     running_max: usize,
     blocks_available: usize,
-    starved: Option<Place>,
+    starved: Option<(Place, Tenant)>,
 ) -> Admission {
-    let next = waiting.enumerate().find(|(_, waiting)| waiting.ready);
+    let count = |tenant: Tenant| running.iter().filter(|held| held.tenant == tenant).count();
+    let next = heads.iter().min_by_key(|(_, head)| (count(head.tenant), head.place));
     let Some((index, next)) = next else { return Admission::Nobody };
-    if starved.is_some_and(|starved| starved < next.place) {
+    let own = count(next.tenant);
+    if starved.is_some_and(|(place, tenant)| place < next.place && count(tenant) <= own) {
         return Admission::Nobody;
     }
     let share = (next.len + FIRST_SHARE_LEN).min(next.len_max).max(next.len);
     let blocks = share.div_ceil(BLOCK_LEN) - next.found.blocks;
     let taken = blocks + next.found.blocks - next.found.held;
     if running.len() < running_max && taken <= blocks_available {
-        return Admission::Begin { index, blocks };
+        return Admission::Begin { index: *index, blocks };
     }
-    let behind = |held: &Holding| held.lane > next.lane && held.place > next.place;
-    let gives_way = |held: &&Holding| !held.ready || behind(held);
+    // Nobody gives way to a tenant that has more.
+    let lagging = |held: &Holding| !held.ready && count(held.tenant) >= own;
+    let behind = |held: &Holding| {
+        held.tenant == next.tenant && held.lane > next.lane && held.place > next.place
+    };
+    // One more than it will have: nobody gives way in turns.
+    let more = |held: &Holding| count(held.tenant) > own + 1;
+    let gives_way = |held: &&Holding| lagging(held) || behind(held) || more(held);
     let held: usize = running.iter().filter(gives_way).map(|held| held.blocks).sum();
-    let lagging = running.iter().rposition(|held| !held.ready);
-    match lagging.or(running.iter().rposition(behind)) {
+    let last = running.iter().rposition(lagging);
+    let last = last.or_else(|| running.iter().rposition(behind));
+    match last.or_else(|| running.iter().rposition(more)) {
         Some(last) if taken <= blocks_available + held => Admission::GiveWay(last),
         _ => Admission::Nobody,
     }
 }
 
 /// Who gives its blocks back when nobody can go on: the youngest whose reader lags, or else the
-/// youngest of all.
+/// youngest of the tenant that has the most running.
 pub(crate) fn victim(candidates: &[Candidate]) -> Option<usize> {
     let lagging = candidates.iter().rposition(|candidate| !candidate.ready);
-    lagging.or(candidates.len().checked_sub(1))
+    let of = |tenant| candidates.iter().filter(|other| other.tenant == tenant).count();
+    let largest = || {
+        let indices = 0..candidates.len();
+        indices.max_by_key(|index| (of(candidates[*index].tenant), *index))
+    };
+    lagging.or_else(largest)
 }
 
 #[cfg(test)]

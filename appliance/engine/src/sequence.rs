@@ -111,6 +111,7 @@ impl Sequence {
             found,
             place: self.place,
             lane: self.request.lane,
+            tenant: self.request.tenant,
         }
     }
 
@@ -118,7 +119,8 @@ impl Sequence {
     pub fn holding(&self) -> Holding {
         let blocks = self.blocks.ids().len();
         let ready = self.is_ready();
-        Holding { place: self.place, lane: self.request.lane, blocks, ready }
+        let (lane, tenant) = (self.request.lane, self.request.tenant);
+        Holding { place: self.place, lane, blocks, ready, tenant }
     }
 
     /// It computes the block with this key, and goes on.
@@ -134,6 +136,7 @@ impl Sequence {
             ready: self.is_ready() && self.parked.is_none(),
             room: self.blocks.ids().len() * BLOCK_LEN - self.computed,
             whole: self.whole,
+            tenant: self.request.tenant,
         }
     }
 

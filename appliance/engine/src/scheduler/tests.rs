@@ -5,19 +5,23 @@ use crate::Tenant;
 use crate::blocks::{BlockPool, BlockTable};
 use crate::prefix::{self, Key};
 
+const TENANT: Tenant = Tenant([0; 32]);
+const OTHER: Tenant = Tenant([1; 32]);
+
+const DECODING: Candidate =
+    Candidate { pending: 1, draft: 0, ready: true, room: 0, whole: false, tenant: TENANT };
+
+fn bounds(chunk_len_max: usize, blocks_free: usize) -> Bounds {
+    Bounds { chunk_len_max, rows_at_once: 4, blocks_free }
+}
+
 /// `(pending, ready)` of sequences with room for all that is pending, and their rows.
 fn check(candidates: &[(usize, bool)], chunk_len_max: usize, expected: &[usize]) {
     let candidates: Vec<Candidate> = candidates
         .iter()
-        .map(|&(pending, ready)| Candidate {
-            pending,
-            draft: 0,
-            ready,
-            room: pending,
-            whole: false,
-        })
+        .map(|&(pending, ready)| Candidate { pending, ready, room: pending, ..DECODING })
         .collect();
-    let shares = schedule(&candidates, chunk_len_max, 0);
+    let shares = schedule(&candidates, &bounds(chunk_len_max, 0));
     assert_eq!(shares.iter().map(|share| share.rows).collect::<Vec<_>>(), expected);
     assert!(shares.iter().all(|share| share.blocks == 0 && !share.starved));
 }
@@ -32,24 +36,27 @@ fn decoding_goes_on_beside_prompts() {
 /// Whole prompts share a step as far as the bound goes; a longer one has a step of its own.
 #[test]
 fn whole_prompts_are_never_cut() {
-    let of = |pending| Candidate { pending, draft: 0, ready: true, room: pending, whole: true };
+    let of = |pending| Candidate { pending, room: pending, whole: true, ..DECODING };
     let rows = |lens: &[usize]| -> Vec<usize> {
         let candidates: Vec<Candidate> = lens.iter().copied().map(of).collect();
-        schedule(&candidates, 64, 0).iter().map(|share| share.rows).collect()
+        schedule(&candidates, &bounds(64, 0)).iter().map(|share| share.rows).collect()
     };
     assert_eq!(rows(&[40, 20, 30, 4]), [40, 20, 0, 4]);
     assert_eq!(rows(&[100, 4]), [100, 0]);
     assert_eq!(rows(&[4, 100]), [4, 0]);
     let roomless = Candidate { room: 32, ..of(40) };
-    assert_eq!(schedule(&[roomless], 64, 0)[0], Share { starved: true, ..Share::default() });
+    assert_eq!(
+        schedule(&[roomless], &bounds(64, 0))[0],
+        Share { starved: true, ..Share::default() }
+    );
 }
 
 #[test]
 fn the_oldest_takes_the_last_block() {
-    let full = Candidate { pending: 1, draft: 0, ready: true, room: 0, whole: false };
+    let full = DECODING;
     let roomy = Candidate { room: 1, ..full };
     let lagging = Candidate { ready: false, ..full };
-    let shares = schedule(&[lagging, full, roomy, full], 64, 1);
+    let shares = schedule(&[lagging, full, roomy, full], &bounds(64, 1));
     let going = Share { rows: 1, blocks: 0, starved: false };
     let starved = Share { rows: 0, blocks: 0, starved: true };
     assert_eq!(shares, [Share::default(), Share { blocks: 1, ..going }, going, starved]);
@@ -57,8 +64,8 @@ fn the_oldest_takes_the_last_block() {
 
 #[test]
 fn a_draft_takes_room_that_is_there_and_no_blocks() {
-    let of = |draft, room| Candidate { pending: 1, draft, ready: true, room, whole: false };
-    let shares = schedule(&[of(3, 9), of(3, 2), of(3, 0), of(0, 9)], 64, 9);
+    let of = |draft, room| Candidate { draft, room, ..DECODING };
+    let shares = schedule(&[of(3, 9), of(3, 2), of(3, 0), of(0, 9)], &bounds(64, 9));
     let rows: Vec<_> = shares.iter().map(|share| (share.rows, share.blocks)).collect();
     assert_eq!(rows, [(4, 0), (2, 0), (1, 1), (1, 0)]);
 }
@@ -72,12 +79,20 @@ fn pool_of(blocks: usize) -> BlockPool {
 /// The next in line of the normal lane, with nothing there already.
 fn next(len: usize, len_max: usize) -> Waiting {
     let place = Place::new(Lane::Normal, 0);
-    Waiting { len, len_max, ready: true, found: Found::default(), place, lane: Lane::Normal }
+    Waiting {
+        len,
+        len_max,
+        ready: true,
+        found: Found::default(),
+        place,
+        lane: Lane::Normal,
+        tenant: TENANT,
+    }
 }
 
 /// Admission where nobody runs.
 fn admit_alone(waiting: &[Waiting], blocks_available: usize) -> Admission {
-    admit(waiting.iter().copied(), &[], 4, blocks_available, None)
+    admit(&heads(waiting.iter(), |w| w.tenant, |w| **w), &[], 4, blocks_available, None)
 }
 
 #[test]
@@ -95,9 +110,10 @@ fn whoever_is_ready_and_does_not_fit_holds_up_the_rest() {
 #[test]
 fn only_those_ahead_of_a_starved_one_begin() {
     let small = next(1, 2);
-    let at = |arrival| Some(Place::new(Lane::Normal, arrival));
+    let at = |arrival| Some((Place::new(Lane::Normal, arrival), TENANT));
     let admit = |starved| {
-        admit([Waiting { place: at(5).unwrap(), ..small }].into_iter(), &[], 4, 9, starved)
+        let waiting = Waiting { place: Place::new(Lane::Normal, 5), ..small };
+        admit(&[(0, waiting)], &[], 4, 9, starved)
     };
     assert_eq!(admit(at(4)), Admission::Nobody);
     assert_eq!(admit(at(6)), Admission::Begin { index: 0, blocks: 1 });
@@ -105,7 +121,7 @@ fn only_those_ahead_of_a_starved_one_begin() {
 
 #[test]
 fn readers_that_lag_give_up_their_blocks_first() {
-    let ready = Candidate { pending: 1, draft: 0, ready: true, room: 0, whole: false };
+    let ready = DECODING;
     let lagging = Candidate { ready: false, ..ready };
     assert_eq!(victim(&[lagging, lagging, ready]), Some(1));
     assert_eq!(victim(&[ready, ready]), Some(1));
@@ -127,24 +143,69 @@ fn urgent_requests_pass_later_lanes_but_only_so_many_pass_anybody() {
 fn whose_reader_lags_gives_way() {
     let holding = |arrival, ready| {
         let place = Place::new(Lane::Normal, arrival);
-        Holding { place, lane: Lane::Normal, blocks: 2, ready }
+        Holding { place, ready, ..holding(TENANT, Lane::Normal, arrival) }
     };
     let running = [holding(0, false), holding(1, false), holding(2, true)];
     let small = Waiting { place: Place::new(Lane::Normal, 5), ..next(1, 2) };
     let large = Waiting { len: 5 * BLOCK_LEN, len_max: 5 * BLOCK_LEN, ..small };
-    let admit = |next, running_max, available| {
-        admit([next].into_iter(), &running, running_max, available, None)
-    };
+    let admit =
+        |next, running_max, available| admit(&[(0, next)], &running, running_max, available, None);
     assert_eq!(admit(small, 3, 9), Admission::GiveWay(1), "no place is left");
     assert_eq!(admit(large, 4, 1), Admission::GiveWay(1), "four blocks and one");
     assert_eq!(admit(large, 4, 0), Admission::Nobody, "not enough");
 }
 
+fn holding(tenant: Tenant, lane: Lane, arrival: u64) -> Holding {
+    Holding { place: Place::new(lane, arrival), lane, blocks: 2, ready: true, tenant }
+}
+
+/// Whoever has fewer running is next, however late it came and whatever lane the others claim.
+#[test]
+fn tenants_share_the_places() {
+    let urgent = |arrival| Waiting {
+        place: Place::new(Lane::Interactive, arrival),
+        lane: Lane::Interactive,
+        ..next(1, 2)
+    };
+    let late = Waiting { place: Place::new(Lane::Normal, 999), tenant: OTHER, ..next(1, 2) };
+    let waiting = [urgent(5), urgent(6), late];
+    let heads = heads(waiting.iter(), |w| w.tenant, |w| **w);
+    assert_eq!(heads.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0, 2]);
+    let mut running: Vec<Holding> =
+        (0..3).map(|arrival| holding(TENANT, Lane::Normal, arrival)).collect();
+    let admit = |running: &[Holding], running_max| admit(&heads, running, running_max, 9, None);
+    assert_eq!(admit(&running, 4), Admission::Begin { index: 2, blocks: 1 });
+    assert_eq!(admit(&running, 3), Admission::GiveWay(2), "three against none");
+    running[2] = holding(OTHER, Lane::Normal, 2);
+    assert_eq!(admit(&running, 3), Admission::Nobody, "two against one");
+    running[1] = holding(OTHER, Lane::Idle, 1);
+    assert_eq!(admit(&running, 3), Admission::GiveWay(0), "its own of a later lane");
+    running[0] = holding(TENANT, Lane::Interactive, 0);
+    assert_eq!(admit(&running, 3), Admission::Nobody, "lanes are a tenant's own");
+}
+
+/// Each as many rows as the one that wants the least, and a part of what a step has beside.
+#[test]
+fn tenants_share_a_steps_rows() {
+    let of = |tenant, pending| Candidate { tenant, pending, room: pending, ..DECODING };
+    let rows = |candidates: &[Candidate]| -> Vec<usize> {
+        schedule(candidates, &bounds(64, 0)).iter().map(|share| share.rows).collect()
+    };
+    let [a, b] = [TENANT, OTHER];
+    assert_eq!(rows(&[of(a, 1), of(a, 1), of(a, 1), of(a, 1), of(b, 1)]), [1, 1, 1, 0, 1]);
+    assert_eq!(rows(&[of(a, 1000), of(b, 1)]), [3, 1]);
+    assert_eq!(rows(&[of(a, 1000), of(a, 1), of(b, 1)]), [2, 1, 1], "whoever decodes first");
+    assert_eq!(rows(&[of(a, 1000), of(b, 10), of(b, 1)]), [13, 10, 1]);
+    assert_eq!(rows(&[of(a, 1000), of(b, 1000)]), [32, 32]);
+    assert_eq!(rows(&[of(a, 1000), of(a, 1)]), [64, 1], "nobody else is there");
+    let lagging = Candidate { ready: false, ..of(b, 1) };
+    assert_eq!(rows(&[of(a, 1000), lagging]), [64, 0], "nobody else goes on");
+}
+
 /// Only who stands behind, in a later lane, and only where that is enough.
 #[test]
 fn the_last_of_a_later_lane_gives_way() {
-    let holding =
-        |lane, arrival| Holding { place: Place::new(lane, arrival), lane, blocks: 2, ready: true };
+    let holding = |lane, arrival| holding(TENANT, lane, arrival);
     let urgent = |arrival, len| Waiting {
         place: Place::new(Lane::Interactive, arrival),
         lane: Lane::Interactive,
@@ -153,9 +214,8 @@ fn the_last_of_a_later_lane_gives_way() {
     let mut running =
         [holding(Lane::Interactive, 0), holding(Lane::Normal, 0), holding(Lane::Idle, 0)];
     running.sort_by_key(|held| held.place);
-    let admit = |arrival, len, available| {
-        admit([urgent(arrival, len)].into_iter(), &running, 3, available, None)
-    };
+    let admit =
+        |arrival, len, available| admit(&[(0, urgent(arrival, len))], &running, 3, available, None);
     assert_eq!(admit(1, 1, 9), Admission::GiveWay(2), "no place is left");
     assert_eq!(admit(1, 5, 1), Admission::GiveWay(2), "four blocks and one");
     assert_eq!(admit(1, 6, 1), Admission::Nobody, "not enough");
@@ -172,10 +232,9 @@ fn what_is_there_already_costs_nothing_that_others_hold() {
     assert_eq!(admit_alone(&[next], 2), Admission::Begin { index: 0, blocks: 1 });
 }
 
-const TENANT: Tenant = Tenant([0; 32]);
-
 /// A sequence whose tokens are one number over and over.
 struct Length {
+    tenant: Tenant,
     place: Place,
     lane: Lane,
     arrival: usize,
@@ -191,9 +250,11 @@ impl Length {
     /// Others came between one and the next: some stand ahead of urgent ones that came late.
     fn new(arrival: usize, apart: usize, len: usize, more: usize) -> Length {
         let lane = [Lane::Interactive, Lane::Normal, Lane::Idle][arrival % 3];
+        let tenant = if arrival % 5 < 3 { TENANT } else { OTHER };
         let mut keys = Vec::new();
-        prefix::extend(&mut keys, &TENANT, &vec![arrival as u32 % 2; len + more]);
+        prefix::extend(&mut keys, &tenant, &vec![arrival as u32 % 2; len + more]);
         Length {
+            tenant,
             place: Place::new(lane, (arrival * apart) as u64),
             lane,
             arrival,
@@ -221,7 +282,7 @@ struct Lengths {
 }
 
 impl Lengths {
-    fn admit(&mut self, starved: Option<Place>, ready: &impl Fn(usize) -> bool) {
+    fn admit(&mut self, starved: Option<(Place, Tenant)>, ready: &impl Fn(usize) -> bool) {
         let mut gave_way = 0;
         loop {
             let view = |w: &Length| Waiting {
@@ -231,16 +292,18 @@ impl Lengths {
                 found: self.pool.find(w.reusable()),
                 place: w.place,
                 lane: w.lane,
+                tenant: w.tenant,
             };
             let hold = |r: &Length| Holding {
                 place: r.place,
                 lane: r.lane,
                 blocks: r.blocks.ids().len(),
                 ready: ready(r.arrival),
+                tenant: r.tenant,
             };
             let holding: Vec<Holding> = self.running.iter().map(hold).collect();
-            let waiting = self.waiting.iter().map(view);
-            match admit(waiting, &holding, self.running_max, self.pool.available(), starved) {
+            let heads = heads(self.waiting.iter(), |w| w.tenant, |w| view(w));
+            match admit(&heads, &holding, self.running_max, self.pool.available(), starved) {
                 Admission::Nobody => return,
                 Admission::Begin { index, blocks } => self.begin(index, blocks),
                 Admission::GiveWay(index) => {
@@ -279,18 +342,23 @@ impl Lengths {
             ready: ready(r.arrival),
             room: r.blocks.ids().len() * BLOCK_LEN - r.computed,
             whole: false,
+            tenant: r.tenant,
         };
         self.running.iter().map(candidate).collect()
     }
 
     /// One step; true where it computed anything, or nobody was ready to.
-    fn step(&mut self, starved: &mut Option<Place>, ready: impl Fn(usize) -> bool) -> bool {
+    fn step(
+        &mut self,
+        starved: &mut Option<(Place, Tenant)>,
+        ready: impl Fn(usize) -> bool,
+    ) -> bool {
         self.admit(*starved, &ready);
         let shares = loop {
             let candidates = self.candidates(&ready);
-            let shares = schedule(&candidates, 64, self.pool.available());
+            let shares = schedule(&candidates, &bounds(64, self.pool.available()));
             let first = shares.iter().position(|share| share.starved);
-            *starved = first.map(|index| self.running[index].place);
+            *starved = first.map(|index| (self.running[index].place, self.running[index].tenant));
             if first.is_none() || shares.iter().any(|share| share.rows > 0) {
                 break shares;
             }
@@ -300,7 +368,7 @@ impl Lengths {
             self.requeue(index);
         };
         for (length, share) in self.running.iter_mut().zip(&shares) {
-            assert!(self.pool.grow(&mut length.blocks, share.blocks, TENANT).is_some());
+            assert!(self.pool.grow(&mut length.blocks, share.blocks, length.tenant).is_some());
             // Of a draft nothing is kept.
             length.computed += share.rows.min(length.len - length.computed);
             assert!(length.computed <= length.blocks.ids().len() * BLOCK_LEN);

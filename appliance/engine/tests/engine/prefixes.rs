@@ -72,6 +72,9 @@ impl Executor for Watched {
     fn blocks(&self) -> usize {
         self.inner.blocks()
     }
+    fn rows_at_once(&self) -> usize {
+        self.inner.rows_at_once()
+    }
     fn block_bytes(&self) -> usize {
         self.inner.block_bytes()
     }
