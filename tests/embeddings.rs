@@ -19,7 +19,7 @@ use text::WordPiece;
 
 const MODES: [Mode; 2] = [Mode::Exact, Mode::Serving];
 /// The least cosine with the record. Both compute in F32: what is left is rounding.
-const COSINE_MIN: f64 = 0.999_999;
+const COSINE_MIN: f64 = 1.0 - 1e-10;
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());

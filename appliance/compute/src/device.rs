@@ -11,10 +11,13 @@ pub fn memory_bytes() -> u64 {
         let text = std::fs::read_to_string(folder.join("memory.max")).ok()?;
         text.trim().parse().ok()
     };
-    // A group is bounded by those that it lies in, too.
+    // A group is bounded by those that it lies in, too; a container's first version of groups has
+    // its own at the root.
     let own = group.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
     let own = Path::new("/sys/fs/cgroup").join(own);
-    own.ancestors().filter_map(limit).chain([machine]).min().unwrap_or(machine)
+    let first = std::fs::read_to_string("/sys/fs/cgroup/memory/memory.limit_in_bytes");
+    let first = first.ok().and_then(|text| text.trim().parse().ok());
+    own.ancestors().filter_map(limit).chain(first).chain([machine]).min().unwrap_or(machine)
 }
 
 #[cfg(test)]

@@ -218,9 +218,9 @@ impl Thread {
                 self.waiting.push(Waiting { needs, reply });
                 self.reserve();
             }
-            Command::Release(bytes) => {
+            Command::Release { bytes, leaving } => {
                 self.memory.release(bytes);
-                self.leaving_bytes = self.leaving_bytes.saturating_sub(bytes);
+                self.leaving_bytes -= if leaving { bytes } else { 0 };
                 self.reserve();
             }
         }

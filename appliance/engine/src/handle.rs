@@ -126,8 +126,12 @@ pub(crate) enum Command {
         needs: Needs,
         reply: std::sync::mpsc::Sender<Result<(), NoRoom>>,
     },
-    /// So many bytes that were reserved are free.
-    Release(u64),
+    /// So many bytes that were reserved are free: of a model that has ended, or of one that never
+    /// came.
+    Release {
+        bytes: u64,
+        leaving: bool,
+    },
 }
 
 /// What handles and the engine's thread share.

@@ -59,12 +59,14 @@ fn mib_up(bytes: u64) -> u64 {
 /// Memory that is kept for a model until this is dropped.
 pub struct Reservation {
     needs: Needs,
+    /// Its model has ended.
+    leaving: bool,
     commands: Sender<Command>,
 }
 
 impl Reservation {
     pub(crate) fn new(needs: Needs, commands: Sender<Command>) -> Reservation {
-        Reservation { needs, commands }
+        Reservation { needs, leaving: false, commands }
     }
 
     /// What is kept.
@@ -72,16 +74,18 @@ impl Reservation {
         self.needs
     }
 
-    /// Takes what was lent beside it along, so that all of it ends at once.
-    pub(crate) fn add_lent(&mut self, bytes: u64) {
-        self.needs.cache_bytes += bytes;
+    /// Its model has ended; takes what was lent to it along, so that all of it ends at once.
+    pub(crate) fn leave_with(&mut self, lent_bytes: u64) {
+        self.needs.cache_bytes += lent_bytes;
+        self.leaving = true;
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        let (bytes, leaving) = (self.needs.bytes(), self.leaving);
         // An engine that has ended keeps no accounts.
-        let _ = self.commands.send(Command::Release(self.needs.bytes()));
+        let _ = self.commands.send(Command::Release { bytes, leaving });
     }
 }
 

@@ -25,6 +25,8 @@ use crate::sequence::Sequence;
 use crate::stats::Stats;
 use crate::step::{Drawn, Work, draw, guarded};
 
+/// Steps are counted up to here: to take turns by, and without an overflow.
+const STEPS_MAX: usize = 1 << 20;
 /// How long a step waits for masks that are not there when their logits are; after that their
 /// sequences wait alone.
 const MASK_PATIENCE: Duration = Duration::from_micros(500);
@@ -43,6 +45,8 @@ pub(crate) struct Model {
     running: Vec<Sequence>,
     /// Requests that arrived so far.
     arrivals: u64,
+    /// Steps computed so far.
+    steps: usize,
     /// The first sequence that lacked blocks in the last step: what becomes free is for it.
     starved: Option<(Place, Tenant)>,
     stats: Stats,
@@ -91,6 +95,7 @@ impl Model {
             waiting: VecDeque::new(),
             running: Vec::new(),
             arrivals: 0,
+            steps: 0,
             starved: None,
             stats: Stats::default(),
             closed: false,
@@ -170,7 +175,7 @@ impl Model {
     pub fn leave(self, memory: &mut Memory) -> (Box<dyn Executor>, Reservation) {
         let Model { executor, mut reservation, cache, .. } = self;
         memory.reserve_lent(cache.lent_bytes());
-        reservation.add_lent(cache.lent_bytes());
+        reservation.leave_with(cache.lent_bytes());
         (executor, reservation)
     }
 
@@ -270,6 +275,7 @@ impl Model {
                 chunk_len_max: self.config.chunk_len_max,
                 rows_at_once: self.executor.rows_at_once(),
                 blocks_free: lender.available(&self.cache),
+                turn: self.steps,
             };
             let shares = scheduler::schedule(&candidates, &bounds);
             let starved = shares.iter().position(|share| share.starved);
@@ -302,6 +308,7 @@ impl Model {
         if work.rows.is_empty() {
             return false;
         }
+        self.steps = self.steps.wrapping_add(1) % STEPS_MAX;
         let began = Instant::now();
         let result = self.compute(&work);
         self.stats.execute_ns += began.elapsed().as_nanos() as u64;

@@ -11,13 +11,15 @@
 //! nobody can go on, one sequence gives its blocks back and is computed again later; the oldest
 //! that is ready is never that one, so that every sequence ends.
 //!
-//! Every sequence that decodes gets its row; what the chunk bound leaves goes to prompts in order
-//! of the line, so that a long prompt delays the others' next token by one chunk at most.
+//! Where one tenant computes, every sequence that decodes gets its row, and a chunk of rows goes to
+//! prompts in order of the line, so that a long prompt delays the others' next token by one chunk
+//! at most.
 //!
 //! Tenants share alike. The next to be admitted is of the tenant that has the fewest running, and
 //! takes the place of another one's that has more. Where several compute, each gets as many rows of
 //! a step as the one that wants the least, and a little more: a step then takes at most as many
-//! times what it would for that one alone as there are tenants.
+//! times what it would for that one alone as there are tenants. A tenant's sequences take turns
+//! where that is not a row for each.
 
 use std::collections::HashMap;
 
@@ -126,44 +128,70 @@ pub(crate) struct Bounds {
     pub rows_at_once: usize,
     /// Blocks.
     pub blocks_free: usize,
+    /// Which step it is, for those who take turns.
+    pub turn: usize,
 }
 
 /// Rows that a tenant may have computed in a step.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Allowance {
-    /// Of sequences that decode.
+    /// Sequences that decode, and how many of them have been asked for.
+    decoding: usize,
+    asked: usize,
+    /// How many of them get a row, from which on in turn.
     decode: usize,
-    /// Of prompts.
+    first: usize,
+    /// Rows of drafts.
+    draft: usize,
+    /// Rows of prompts.
     prompt: usize,
+}
+
+impl Allowance {
+    /// Whether the next sequence that decodes gets a row.
+    fn next_decodes(&mut self) -> bool {
+        let place = (self.asked + self.decoding - self.first) % self.decoding;
+        self.asked += 1;
+        place < self.decode
+    }
 }
 
 /// What each tenant may have computed, so that nobody's step takes longer than as many times as
 /// there are tenants what it would alone: as much as who wants the least, and a part each of what
-/// a step computes beside. One tenant alone has all.
+/// a step computes beside. Where that is not a row for all that decode, they take turns. One tenant
+/// alone has all.
 fn allowances(candidates: &[Candidate], bounds: &Bounds) -> HashMap<Tenant, Allowance> {
     let mut wants: HashMap<Tenant, Allowance> = HashMap::new();
     for candidate in candidates.iter().filter(|candidate| candidate.ready) {
-        let none = Allowance { decode: 0, prompt: 0 };
-        let wanted = wants.entry(candidate.tenant).or_insert(none);
+        let wanted = wants.entry(candidate.tenant).or_default();
         match candidate.pending {
-            1 => wanted.decode += 1,
+            1 => wanted.decoding += 1,
             pending => wanted.prompt = (wanted.prompt + pending).min(bounds.chunk_len_max),
         }
     }
     let tenants = wants.len();
     if tenants < 2 || candidates.iter().any(|candidate| candidate.whole) {
-        let all = Allowance { decode: usize::MAX, prompt: bounds.chunk_len_max };
-        return wants.into_keys().map(|tenant| (tenant, all)).collect();
+        let all = |allowed: &mut Allowance| {
+            allowed.decode = usize::MAX;
+            allowed.draft = usize::MAX;
+            allowed.prompt = bounds.chunk_len_max;
+        };
+        wants.values_mut().for_each(all);
+        return wants;
     }
-    let least = wants.values().map(|wanted| wanted.decode + wanted.prompt).min().unwrap_or(0);
+    let least = wants.values().map(|wanted| wanted.decoding + wanted.prompt).min().unwrap_or(0);
     let rows = least + bounds.rows_at_once / tenants;
     let prompting = wants.values().filter(|wanted| wanted.prompt > 0).count();
     let prompt_max = (bounds.chunk_len_max / prompting.max(1)).max(1);
-    let allow = |wanted: Allowance| {
-        let prompt = rows.saturating_sub(wanted.decode);
-        Allowance { decode: rows, prompt: prompt.min(prompt_max) }
-    };
-    wants.into_iter().map(|(tenant, wanted)| (tenant, allow(wanted))).collect()
+    for allowed in wants.values_mut() {
+        let rest = rows.saturating_sub(allowed.decoding);
+        allowed.decode = rows;
+        allowed.first = bounds.turn * rows % allowed.decoding.max(1);
+        // A guess comes after what is known.
+        allowed.draft = if allowed.prompt > 0 { 0 } else { rest };
+        allowed.prompt = rest.min(prompt_max);
+    }
+    wants
 }
 
 /// Shares of a step, one for each candidate in order of the line.
@@ -178,10 +206,8 @@ pub(crate) fn schedule(candidates: &[Candidate], bounds: &Bounds) -> Vec<Share> 
             return Share::default();
         };
         let (needed, wanted) = match pending {
-            1 => {
-                let draft = draft.min(room.saturating_sub(1));
-                (allowed.decode.min(1), allowed.decode.min(1 + draft))
-            }
+            1 if !allowed.next_decodes() => (0, 0),
+            1 => (1, 1 + draft.min(room.saturating_sub(1)).min(allowed.draft)),
             // One that is longer than the bound has a step's prompt tokens to itself.
             _ if whole && pending > chunk && chunk < bounds.chunk_len_max => (0, 0),
             _ if whole => (pending, pending),
@@ -197,7 +223,7 @@ pub(crate) fn schedule(candidates: &[Candidate], bounds: &Bounds) -> Vec<Share> 
         let blocks = rows.saturating_sub(room).div_ceil(BLOCK_LEN);
         free -= blocks;
         match pending {
-            1 => allowed.decode -= rows,
+            1 => allowed.draft -= rows.saturating_sub(1),
             _ => {
                 chunk = chunk.saturating_sub(rows);
                 allowed.prompt = allowed.prompt.saturating_sub(rows);

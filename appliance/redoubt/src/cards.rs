@@ -17,8 +17,10 @@ pub struct Card {
     pub name: String,
     /// The file's name.
     pub file: String,
-    /// The file's SHA-256, hexadecimal.
+    /// The file's SHA-256, hexadecimal; of a folder, that of its tensors.
     pub sha256: String,
+    /// Of a folder, the SHA-256 of the files beside, as [`crate::load`] takes it.
+    pub files_sha256: Option<String>,
     /// Its licence.
     pub licence: String,
 }
@@ -38,10 +40,19 @@ pub fn stem(file: &str) -> &str {
 /// # Errors
 /// When a card knows the name, of the file or of the model, but with another digest: the file is
 /// damaged or not what it says.
-pub fn find(file: &str, sha256: &str) -> Result<Option<Card>, Failure> {
+pub fn find(file: &str, sha256: &str, files_sha256: Option<&str>) -> Result<Option<Card>, Failure> {
     let cards = all();
     if let Some(card) = cards.iter().find(|card| card.sha256 == sha256) {
-        return Ok(Some(card.clone()));
+        if card.files_sha256.as_deref() == files_sha256 {
+            return Ok(Some(card.clone()));
+        }
+        return Err(Failure::new(format!(
+            "{file} has the tensors that its card describes, but other files beside them: their \
+             SHA-256 is {}, the card says {}",
+            files_sha256.unwrap_or("none"),
+            card.files_sha256.as_deref().unwrap_or("none")
+        ))
+        .hint("fetch the folder again; what its files say decides what its vectors are"));
     }
     let claims = |card: &&Card| card.file == file || card.name.eq_ignore_ascii_case(stem(file));
     match cards.iter().find(claims) {
@@ -70,9 +81,21 @@ mod tests {
     #[test]
     fn a_known_name_with_another_digest_is_refused() {
         let card = &all()[0];
-        assert!(find(&card.file, &card.sha256).unwrap().is_some());
-        assert!(find("other.gguf", &"0".repeat(64)).unwrap().is_none());
-        assert!(find(&card.file, &"0".repeat(64)).is_err());
-        assert!(find(&format!("{}.gguf", card.name.to_uppercase()), &"0".repeat(64)).is_err());
+        assert!(find(&card.file, &card.sha256, None).unwrap().is_some());
+        assert!(find("other.gguf", &"0".repeat(64), None).unwrap().is_none());
+        assert!(find(&card.file, &"0".repeat(64), None).is_err());
+        let upper = format!("{}.gguf", card.name.to_uppercase());
+        assert!(find(&upper, &"0".repeat(64), None).is_err());
+    }
+
+    #[test]
+    fn known_tensors_beside_other_files_are_refused() {
+        let card = all().into_iter().find(|card| card.files_sha256.is_some()).unwrap();
+        let files = card.files_sha256.as_deref();
+        assert!(find(&card.file, &card.sha256, files).unwrap().is_some());
+        for other in [None, Some("0")] {
+            let error = find("renamed", &card.sha256, other).unwrap_err().to_string();
+            assert!(error.contains("files beside"), "{error}");
+        }
     }
 }

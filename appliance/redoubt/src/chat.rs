@@ -156,11 +156,12 @@ impl Chat<'_> {
 
 async fn only_model(socket: &Path) -> Result<String, Failure> {
     let answer = call(socket, Method::GET, "/v1/models", None).await?;
-    let names: Vec<&str> =
-        answer["data"].as_array().into_iter().flatten().filter_map(|m| m["id"].as_str()).collect();
+    let models = answer["data"].as_array().into_iter().flatten();
+    let chats = models.filter(|model| model["kind"] == "chat");
+    let names: Vec<&str> = chats.filter_map(|model| model["id"].as_str()).collect();
     match names.as_slice() {
         [name] => Ok((*name).to_owned()),
-        [] => Err(Failure::new("the server has no model ready")
+        [] => Err(Failure::new("the server has no model that answers in text")
             .hint("'redoubt status' says whether one is being loaded")),
         names => Err(Failure::new("the server has several models")
             .hint(format!("pick one with --model: {}", names.join(", ")))),

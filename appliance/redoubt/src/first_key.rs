@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use access::KeyStore;
+use server::{Kind, Known};
 
 use crate::config::Config;
 use crate::failure::Failure;
@@ -13,7 +14,7 @@ use crate::screen;
 
 /// Makes the first key, where there is none yet, and shows a request to paste on a terminal.
 /// Without a terminal the key goes to a file for its owner alone.
-pub fn show(config: &Config, keys: &KeyStore, url: &str, model: &str) -> Result<(), Failure> {
+pub fn show(config: &Config, keys: &KeyStore, url: &str, model: &Known) -> Result<(), Failure> {
     let first = match keys.is_empty().map_err(Failure::new)? {
         true => Some(keys.create("default", "first key").map_err(Failure::new)?.secret),
         false => None,
@@ -33,17 +34,24 @@ pub fn show(config: &Config, keys: &KeyStore, url: &str, model: &str) -> Result<
 }
 
 /// A request to paste.
-fn request(config: &Config, url: &str, model: &str, key: &str) -> String {
+fn request(config: &Config, url: &str, model: &Known, key: &str) -> String {
     let certificates = config.certificate_arguments();
-    let body = serde_json::json!({
-        "model": model, "temperature": 0,
-        "messages": [{"role": "user", "content": "What is the capital of France?"}],
-    });
+    let (name, question) = (&model.name, "What is the capital of France?");
+    let (path, body) = match model.kind {
+        Kind::Chat => (
+            "chat/completions",
+            serde_json::json!({
+                "model": name, "temperature": 0,
+                "messages": [{"role": "user", "content": question}],
+            }),
+        ),
+        Kind::Embeddings => ("embeddings", serde_json::json!({"model": name, "input": question})),
+    };
     let lines = [
         String::new(),
         "Try it:".to_owned(),
         String::new(),
-        format!("  curl {url}/chat/completions {certificates}\\"),
+        format!("  curl {url}/{path} {certificates}\\"),
         format!("    -H 'Authorization: Bearer {key}' \\"),
         "    -H 'Content-Type: application/json' \\".to_owned(),
         format!("    -d {}", quoted(&body.to_string())),

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use models::dtype::DType;
 use models::vocabulary::{Algorithm, Vocabulary};
 use models::weights::{Container, Weights};
-use text::{ChatTemplate, Tokenizer};
+use text::{ChatTemplate, Tokenizer, WordPiece};
 
 use crate::failure::Failure;
 use crate::load::{self, Source};
@@ -54,8 +54,7 @@ pub const NO_PRETOKENIZER: &str =
 fn vocabulary(weights: &Weights, out: &mut String) -> Result<(), String> {
     let told = |what: &str, error: &dyn Display| format!("the {what} cannot be used: {error}");
     let Container::Gguf(header) = weights.container() else {
-        out.push_str("\nvocabulary  in tokenizer.json\n");
-        return Ok(());
+        return word_pieces(weights, out);
     };
     let vocabulary = Vocabulary::from_header(header).map_err(|error| told("vocabulary", &error))?;
     let algorithm = match &vocabulary.algorithm {
@@ -81,6 +80,15 @@ fn vocabulary(weights: &Weights, out: &mut String) -> Result<(), String> {
         yes_no(template.takes_tools()),
         yes_no(template.takes_thinking())
     ));
+    Ok(())
+}
+
+fn word_pieces(weights: &Weights, out: &mut String) -> Result<(), String> {
+    let Container::Safetensors(header) = weights.container() else { return Ok(()) };
+    let tokenizer = WordPiece::new(header.tokenizer());
+    let tokenizer = tokenizer.map_err(|error| format!("the tokenizer cannot be used: {error}"))?;
+    out.push_str(&format!("\nvocabulary  {} word pieces\n", tokenizer.vocabulary_len()));
+    out.push_str("template    none: only /v1/embeddings would work\n");
     Ok(())
 }
 

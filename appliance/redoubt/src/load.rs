@@ -1,6 +1,7 @@
 //! A model, from a file or embedded, to a served one: looked at when the server starts (header,
 //! digest, plan, tokenizer), loaded into the engine when it is needed.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,7 @@ use models::gguf::GgufError;
 use models::plan::Plan;
 use models::vocabulary::Vocabulary;
 use models::weights::{Container, Weights};
-use server::{Known, LoadError, Loaded, TextSide};
+use server::{Kind, Known, LoadError, Loaded, TextSide};
 use sha2::{Digest, Sha256};
 use text::{ChatTemplate, Tokenizer, WordPiece};
 
@@ -26,10 +27,9 @@ use crate::config::Config;
 use crate::drill;
 use crate::failure::Failure;
 
-/// Prompt tokens per engine step: what a long prompt may delay everybody's next token by.
+/// Prompt tokens per engine step: what a long prompt may delay everybody's next token by, other
+/// models' too.
 const CHUNK_LEN_MAX: usize = 64;
-/// Tokens per step of an encoder.
-const WHOLE_LEN_MAX: usize = 512;
 /// Tokens drafted from what came before, and how many sequences may run while that pays.
 const DRAFT_LEN_MAX: usize = 8;
 const DRAFT_RUNNING_MAX: usize = 4;
@@ -58,7 +58,12 @@ impl Source {
     /// The file's name, without its folder.
     pub fn file_name(&self) -> String {
         match self {
-            Source::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into(),
+            Source::File(path) => {
+                // `.` has a name, too.
+                let whole = || path.canonicalize().ok()?.file_name().map(OsStr::to_owned);
+                let name = path.file_name().map(OsStr::to_owned).or_else(whole);
+                name.unwrap_or_default().to_string_lossy().into()
+            }
             Source::Drill => drill::FILE.to_owned(),
         }
     }
@@ -72,7 +77,10 @@ pub fn open(source: &Source) -> Result<Weights, Failure> {
     };
     map::open(path).map_err(|error| {
         let hint = match &error {
-            MapError::Io { .. } => "check the path; 'redoubt serve --model FILE' takes a GGUF file",
+            MapError::Io { .. } => {
+                "check the path; 'redoubt serve --model' takes a GGUF file, or a folder with \
+                 model.safetensors"
+            }
             MapError::Header { source: GgufError::Io { .. }, .. } => "copy the file again",
             MapError::Header { .. } => "the file is damaged or no GGUF model; copy it again",
             MapError::Folder { .. } => "get a whole copy of the model's folder",
@@ -101,7 +109,7 @@ struct Opened {
     /// Of the tensors' file.
     sha256: String,
     /// Of what was read beside it.
-    files_sha256: [u8; 32],
+    files_sha256: Option<String>,
 }
 
 /// Looks at a model, and says how it is loaded; `None` where it was told to stop.
@@ -114,7 +122,8 @@ pub fn look(
     let stopped = || stop.load(Ordering::Acquire);
     let Some(opened) = open_whole(source, terms, &mut |_, _| !stopped())? else { return Ok(None) };
     let (file, sha256) = (source.file_name(), opened.sha256.clone());
-    let card = cards::find(&file, &sha256)?;
+    let files_sha256 = opened.files_sha256.clone();
+    let card = cards::find(&file, &sha256, files_sha256.as_deref())?;
     let (name, provenance) = match &card {
         Some(card) => {
             let place = if *source == Source::Drill { "part of the program" } else { "local file" };
@@ -123,15 +132,20 @@ pub fn look(
         None => (cards::stem(&file).to_owned(), "local file, unverified".to_owned()),
     };
     let version = env!("CARGO_PKG_VERSION");
-    let fingerprint = format!("redoubt-{version}/reference/cpu/{}", &sha256[..12]);
+    let files = files_sha256.map(|files| format!("-{}", &files[..12])).unwrap_or_default();
+    let fingerprint = format!("redoubt-{version}/reference/cpu/{}{files}", &sha256[..12]);
     let created_unix_seconds = clock.unix_seconds();
+    let kind = match opened.text {
+        TextSide::Decoder { .. } => Kind::Chat,
+        TextSide::Encoder(_) => Kind::Embeddings,
+    };
     let load = loader(source.clone(), terms.clone(), opened);
-    Ok(Some(Known { name, created_unix_seconds, fingerprint, provenance, sha256, load }))
+    Ok(Some(Known { name, kind, created_unix_seconds, fingerprint, provenance, sha256, load }))
 }
 
 /// What loads a model: the first time what was opened already, later what the same file holds.
 fn loader(source: Source, terms: Terms, opened: Opened) -> server::Loader {
-    let (sha256, files_sha256) = (opened.sha256.clone(), opened.files_sha256);
+    let (sha256, files_sha256) = (opened.sha256.clone(), opened.files_sha256.clone());
     let first = Mutex::new(Some(opened));
     Box::new(move |progress| {
         let failed = |failure: Failure| LoadError::Failed(failure.to_string());
@@ -148,7 +162,7 @@ fn loader(source: Source, terms: Terms, opened: Opened) -> server::Loader {
                 opened.ok_or(LoadError::Stopped)?
             }
         };
-        if (&opened.sha256, opened.files_sha256) != (&sha256, files_sha256) {
+        if (&opened.sha256, &opened.files_sha256) != (&sha256, &files_sha256) {
             return Err(LoadError::Failed(format!(
                 "{source} is not the file that it was when the server started; restart the server \
                  to serve it"
@@ -201,11 +215,7 @@ fn load(source: &Source, terms: &Terms, opened: &Opened) -> Result<Handle, LoadE
         context_len: config.context_len.unwrap_or(usize::MAX),
         running_max: config.running_max,
         queue_len_max: config.queue_len_max,
-        chunk_len_max: match plan.attends_to_whole_sequences() {
-            // Nobody waits for a next token.
-            true => WHOLE_LEN_MAX,
-            false => CHUNK_LEN_MAX,
-        },
+        chunk_len_max: CHUNK_LEN_MAX,
         draft_len_max: DRAFT_LEN_MAX,
         draft_running_max: DRAFT_RUNNING_MAX,
     };
@@ -244,18 +254,22 @@ fn text_side(source: &Source, weights: &Weights) -> Result<(TextSide, usize), Fa
     Ok((TextSide::Decoder { tokenizer: Arc::new(tokenizer), template }, vocabulary_len))
 }
 
-/// SHA-256 of the small files that were read beside the tensors; of nothing where there are none.
-fn files_sha256(weights: &Weights) -> [u8; 32] {
+/// SHA-256 of the small files that were read beside a folder's tensors, hexadecimal: in order of
+/// their names, each with its name and both lengths before it.
+fn files_sha256(weights: &Weights) -> Option<String> {
+    let Container::Safetensors(header) = weights.container() else { return None };
     let mut hasher = Sha256::new();
-    if let Container::Safetensors(header) = weights.container() {
-        for (name, bytes) in &header.files {
-            hasher.update((name.len() as u64).to_le_bytes());
-            hasher.update(name);
-            hasher.update((bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        }
+    for (name, bytes) in &header.files {
+        hasher.update((name.len() as u64).to_le_bytes());
+        hasher.update(name);
+        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
     }
-    hasher.finalize().into()
+    Some(hexadecimal(&hasher.finalize()))
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Cache blocks of a model.
@@ -300,7 +314,7 @@ fn sha256(
         bar.inc(piece.len() as u64);
     }
     bar.finish_and_clear();
-    Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hexadecimal(&hasher.finalize()))
 }
 
 /// A bar on a terminal during the start; nothing elsewhere.

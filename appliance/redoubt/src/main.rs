@@ -51,8 +51,8 @@ enum Verb {
     #[command(after_help = "Example:
   redoubt serve --model model.gguf")]
     Serve {
-        /// GGUF file; may be given several times. Overrides the configuration's `models`; without
-        /// either the drill model is served.
+        /// GGUF file, or folder with model.safetensors; may be given several times. Overrides the
+        /// configuration's `models`; without either the drill model is served.
         #[arg(long = "model", value_name = "FILE")]
         models: Vec<PathBuf>,
     },
@@ -93,7 +93,7 @@ enum Models {
     List,
     /// What a model file holds: hyperparameters, weights, vocabulary, and the forward pass.
     Inspect {
-        /// GGUF file; the drill model without one.
+        /// GGUF file, or folder with model.safetensors; the drill model without one.
         file: Option<PathBuf>,
     },
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use access::KeyStore;
 use engine::Engine;
 use ledger::Clock;
-use server::{ListenError, LoadError, Server, Shared, State};
+use server::{Kind, ListenError, LoadError, Server, Shared, State};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tracing_subscriber::fmt::format::Writer;
@@ -160,13 +160,13 @@ fn load_all(config: &Config, state: &State, url: &str, stop: &AtomicBool) -> Res
     if stop.load(Ordering::Acquire) {
         return Ok(());
     }
-    let model = first_model(state);
+    let models = state.registry.all();
+    let chat = models.iter().find(|model| model.known.kind == Kind::Chat);
     tracing::info!(url, "serving");
-    first_key::show(config, &state.keys, url, &model)
-}
-
-fn first_model(state: &State) -> String {
-    state.registry.all().first().map(|model| model.known.name.clone()).unwrap_or_default()
+    match chat.or(models.first()) {
+        Some(model) => first_key::show(config, &state.keys, url, &model.known),
+        None => Ok(()),
+    }
 }
 
 fn cannot_load(source: &Source, error: &LoadError) -> Failure {

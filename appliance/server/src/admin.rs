@@ -38,6 +38,7 @@ fn model(listed: &Listed) -> Value {
     let mut model = json!({
         "name": known.name,
         "state": listed.state(),
+        "kind": known.kind.name(),
         "provenance": known.provenance,
         "sha256": known.sha256,
         "fingerprint": known.fingerprint,

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract;
@@ -28,6 +28,10 @@ use crate::state::{Shared, State};
 const ROUTE: &str = "/v1/embeddings";
 /// Texts of one request that are in the engine at once: the others leave its queue to others.
 const SUBMITTED_MAX: usize = 32;
+/// Numbers in an answer: some ten bytes each as they are written.
+const NUMBERS_MAX: usize = 2 << 20;
+/// How long a text waits for a place in the queue after others of its request had one.
+const QUEUE_SLEEP: Duration = Duration::from_millis(20);
 
 pub(crate) async fn create(
     extract::State(state): extract::State<Shared>,
@@ -119,12 +123,28 @@ fn prepare(state: &State, received: &Received) -> Result<Prepared, Unprepared> {
                 served.embedded(&text).map_err(broken)?
             }
         };
-        match tokens.len() > limits.context_len {
-            true => Err(ApiError::context_length("input", tokens.len(), limits.context_len)),
-            false => Ok(Arc::from(tokens)),
+        let unknown = tokens.iter().find(|id| **id as usize >= limits.vocabulary_len);
+        match unknown {
+            Some(id) => {
+                let last = limits.vocabulary_len - 1;
+                let message = format!("'input' has token {id}, this model has tokens 0 to {last}.");
+                Err(ApiError::param("input", message))
+            }
+            None if tokens.len() > limits.context_len => {
+                Err(ApiError::context_length("input", tokens.len(), limits.context_len))
+            }
+            None => Ok(Arc::from(tokens)),
         }
     };
     let inputs = std::mem::take(&mut request.inputs);
+    let inputs_max = NUMBERS_MAX / limits.embedding_len.max(1);
+    if inputs.len() > inputs_max {
+        let message = format!(
+            "'input' has {} entries, of this model's embeddings {inputs_max} fit one answer.",
+            inputs.len()
+        );
+        return Err(ApiError::param("input", message).into());
+    }
     let prompts = inputs.into_iter().map(tokens).collect::<Result<_, ApiError>>()?;
     Ok(Prepared { served, request, prompts })
 }
@@ -148,6 +168,12 @@ async fn embed(
                 // Its own texts leave the queue sooner or later; others' may not.
                 Err(Refused::QueueFull { .. }) if !running.is_empty() => {
                     vectors.push(next(&mut running, meter).await?);
+                }
+                // What was computed is not given up: it waits, up to its deadline.
+                Err(Refused::QueueFull { .. })
+                    if !vectors.is_empty() && Instant::now() < terms.deadline =>
+                {
+                    tokio::time::sleep(QUEUE_SLEEP).await;
                 }
                 Err(refused) => return Err(generate::refused(refused)),
             }

@@ -48,6 +48,6 @@ mod models;
 pub use error::ApiError;
 pub use listen::{Listen, ListenError, Server};
 pub use registry::{Listed, Registry};
-pub use served::{Known, LoadError, Loaded, Loader, Progress, Served, TextSide};
+pub use served::{Kind, Known, LoadError, Loaded, Loader, Progress, Served, TextSide};
 pub use state::{HttpLimits, Shared, State};
 pub use tls::{TlsError, TlsFiles};

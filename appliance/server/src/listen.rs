@@ -129,6 +129,7 @@ impl Server {
             () = shutdown => {}
         }
         state.set_draining();
+        state.registry.close_loads();
         drop(tcp);
         // A socket file without a server behind it would only puzzle people.
         if let Err(error) = std::fs::remove_file(&admin_socket) {

@@ -29,7 +29,8 @@ pub(crate) async fn get(
     Ok(axum::Json(body(&state.registry.listed(&name)?)))
 }
 
-/// `state` is no field of OpenAI's: a model may have to be loaded first.
+/// `state` and `kind` are no fields of OpenAI's: a model may have to be loaded first, and may
+/// answer in text or make embeddings.
 fn body(listed: &Listed) -> Value {
     json!({
         "id": listed.known.name,
@@ -37,5 +38,6 @@ fn body(listed: &Listed) -> Value {
         "created": listed.known.created_unix_seconds,
         "owned_by": "redoubt",
         "state": listed.state(),
+        "kind": listed.known.kind.name(),
     })
 }

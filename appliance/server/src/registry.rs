@@ -17,6 +17,8 @@ use crate::served::{Known, LoadError, Progress, Served};
 
 /// How often a load that waits for models in use looks at them.
 const BUSY_SLEEP: Duration = Duration::from_millis(50);
+/// The part of a request's patience in which a model that failed is not tried again.
+const RETRY_SHARE: u32 = 20;
 
 /// Whether a model answers.
 enum State {
@@ -33,7 +35,15 @@ enum State {
 #[derive(Clone)]
 struct Failure {
     load: u64,
+    at: Instant,
     error: Arc<LoadError>,
+}
+
+impl Failure {
+    /// The next try will not go better unless somebody does something about it.
+    fn lasts(&self) -> bool {
+        !matches!(&*self.error, LoadError::NoRoom(no_room) if no_room.could_fit())
+    }
 }
 
 struct Entry {
@@ -135,7 +145,9 @@ impl Registry {
         let listed = |entry: &Entry| {
             let (mut served, mut loading_percent, mut failure) = (None, None, None);
             match &entry.state {
-                State::Resting(last) => failure = last.as_ref().map(|last| last.error.clone()),
+                State::Resting(last) => {
+                    failure = last.as_ref().filter(|last| last.lasts()).map(|l| l.error.clone());
+                }
                 State::Loading(progress) => loading_percent = Some(progress.percent()),
                 State::Ready { served: ready, .. } => served = Some(Arc::clone(ready)),
             }
@@ -154,15 +166,18 @@ impl Registry {
     /// # Errors
     /// 503 while the start may still come to it, 404 otherwise.
     pub(crate) fn listed(&self, name: &str) -> Result<Listed, ApiError> {
+        let listed = self.all().into_iter().find(|listed| listed.known.name == name);
+        listed.ok_or_else(|| self.unknown(name))
+    }
+
+    /// What is said of a model that is not known, or not yet.
+    fn unknown(&self, name: &str) -> ApiError {
+        if let Some(starting) = self.starting() {
+            return ApiError::unavailable(format!("'{starting}' is still being looked at."));
+        }
         let all = self.all();
         let names: Vec<String> = all.iter().map(|listed| listed.known.name.clone()).collect();
-        match (all.into_iter().find(|listed| listed.known.name == name), self.starting()) {
-            (Some(listed), _) => Ok(listed),
-            (None, Some(starting)) => {
-                Err(ApiError::unavailable(format!("'{starting}' is still being looked at.")))
-            }
-            (None, None) => Err(ApiError::model_not_found(name, &names)),
-        }
+        ApiError::model_not_found(name, &names)
     }
 
     /// The model of that name, if it is loaded.
@@ -170,8 +185,15 @@ impl Registry {
     /// # Errors
     /// [`Unprepared::Resting`] where it must be loaded first, 404 where there is none.
     pub(crate) fn get(&self, name: &str) -> Result<Arc<Served>, Unprepared> {
-        let listed = self.listed(name)?;
-        listed.served.ok_or_else(|| Unprepared::Resting(name.to_owned()))
+        let found = {
+            let mut entries = self.entries();
+            let entry = entries.iter_mut().find(|entry| entry.known.name == name);
+            entry.map(|entry| entry.take())
+        };
+        match found {
+            Some(served) => served.ok_or_else(|| Unprepared::Resting(name.to_owned())),
+            None => Err(self.unknown(name).into()),
+        }
     }
 
     /// The model of that name, loaded, which may take a while.
@@ -202,17 +224,23 @@ impl Registry {
         let mut entries = self.entries();
         let entry = entries.iter_mut().find(|entry| entry.known.name == name);
         let entry = entry.expect("models stay known");
-        match &mut entry.state {
-            State::Ready { served, used_at } => {
-                *used_at = Instant::now();
-                return Ok(Found::Ready(Arc::clone(served)));
-            }
-            State::Loading(_) => return Ok(Found::Loading(entry.loads)),
+        if let Some(served) = entry.take() {
+            return Ok(Found::Ready(served));
+        }
+        match &entry.state {
+            _ if self.is_closed() => return Err(ApiError::closing()),
             State::Resting(Some(last)) if Some(last.load) == waited_for => {
                 return Err(failed(name, &last.error));
             }
-            State::Resting(_) if self.is_closed() => return Err(ApiError::closing()),
-            State::Resting(_) => {}
+            // What is wrong with a file is not looked for again at once.
+            State::Resting(Some(last))
+                if matches!(*last.error, LoadError::Failed(_))
+                    && last.at.elapsed() < self.patience / RETRY_SHARE =>
+            {
+                return Err(failed(name, &last.error));
+            }
+            State::Loading(_) => return Ok(Found::Loading(entry.loads)),
+            _ => {}
         }
         let (load, progress) = entry.begin();
         let (registry, known) = (Arc::clone(self), Arc::clone(&entry.known));
@@ -236,31 +264,29 @@ impl Registry {
         };
         let Some((known, progress)) = begun else { return Ok(()) };
         match self.load(&known, &progress, false) {
-            Some(error) => match &*error {
-                LoadError::NoRoom(no_room) if no_room.could_fit() => {
-                    self.settle(&known, State::Resting(None));
-                    Ok(())
-                }
-                _ => Err(error),
-            },
+            Some(error) => Err(error),
             None => Ok(()),
         }
     }
 
-    /// Loads, while others wait for their turn; why it failed.
+    /// Loads, one model at a time; why it failed. Where `make_room` is not set, a model that has no
+    /// room beside the others rests, and that is no failure.
     fn load(
         &self,
         known: &Arc<Known>,
         progress: &Progress,
         make_room: bool,
     ) -> Option<Arc<LoadError>> {
-        let turn = self.loading.lock().expect("no holder of this lock panics");
         tracing::info!(model = known.name, "loading");
         let began = Instant::now();
         let loaded = loop {
             let load = || (known.load)(progress);
             let panicked = |_| Err(LoadError::Failed("it panicked".to_owned()));
-            match catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(panicked) {
+            // While it waits for models in use, others may be loaded.
+            let turn = self.loading.lock().expect("no holder of this lock panics");
+            let loaded = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(panicked);
+            drop(turn);
+            match loaded {
                 Err(LoadError::NoRoom(no_room))
                     if make_room
                         && !progress.is_stopped()
@@ -268,7 +294,6 @@ impl Registry {
                 other => break other,
             }
         };
-        drop(turn);
         match loaded {
             Ok(loaded) => {
                 let duration_ms = began.elapsed().as_millis();
@@ -285,16 +310,16 @@ impl Registry {
                 self.settle(known, State::Ready { served, used_at: Instant::now() });
                 None
             }
+            Err(LoadError::NoRoom(no_room)) if !make_room && no_room.could_fit() => {
+                tracing::info!(model = known.name, %no_room, "loaded when it is asked for");
+                self.settle(known, State::Resting(None));
+                None
+            }
             Err(error) => {
-                match &error {
-                    LoadError::NoRoom(no_room) if !make_room && no_room.could_fit() => {
-                        tracing::info!(model = known.name, %error, "loaded when it is asked for");
-                    }
-                    _ => tracing::warn!(model = known.name, %error, "a model was not loaded"),
-                }
+                tracing::warn!(model = known.name, %error, "a model was not loaded");
                 let error = Arc::new(error);
-                let load = self.loads(known);
-                let failure = Failure { load, error: Arc::clone(&error) };
+                let (load, at) = (self.loads(known), Instant::now());
+                let failure = Failure { load, at, error: Arc::clone(&error) };
                 self.settle(known, State::Resting(Some(failure)));
                 Some(error)
             }
@@ -321,7 +346,8 @@ impl Registry {
         if !no_room.could_fit() {
             return false;
         }
-        let mut missing = no_room.needs.bytes() - no_room.free_bytes;
+        let wanted = no_room.needs.bytes() - no_room.free_bytes;
+        let mut missing = wanted;
         let mut going = Vec::new();
         let mut entries = self.entries();
         let mut unused: Vec<&mut Entry> =
@@ -333,12 +359,21 @@ impl Registry {
             thread::sleep(BUSY_SLEEP);
             return Instant::now() < until;
         }
+        let mut chosen = Vec::new();
         for entry in unused {
             if missing == 0 {
                 break;
             }
             missing = missing.saturating_sub(entry.reserved_bytes());
-            going.push(entry.rest());
+            chosen.push(entry);
+        }
+        // Those that a later, larger one made needless stay.
+        let mut spare = chosen.iter().map(|entry| entry.reserved_bytes()).sum::<u64>() - wanted;
+        for entry in chosen {
+            match entry.reserved_bytes() {
+                bytes if bytes <= spare => spare -= bytes,
+                _ => going.push(entry.rest()),
+            }
         }
         true
     }
@@ -356,16 +391,21 @@ impl Registry {
         }
     }
 
-    /// Takes no more requests for any model; those that are accepted go on, loads end.
-    pub fn close(&self) {
+    /// Loads no more: loads end, and whoever waits for one is told that the server goes down.
+    pub(crate) fn close_loads(&self) {
         self.closed.store(true, Ordering::Release);
         for entry in self.entries().iter() {
-            match &entry.state {
-                State::Ready { served, .. } => served.engine.close(),
-                State::Loading(progress) => progress.stop(),
-                State::Resting(_) => {}
+            if let State::Loading(progress) = &entry.state {
+                progress.stop();
             }
         }
+        self.changed.send_replace(());
+    }
+
+    /// Takes no more requests for any model; those that are accepted go on, loads end.
+    pub fn close(&self) {
+        self.close_loads();
+        self.loaded().iter().for_each(|served| served.engine.close());
     }
 
     fn is_closed(&self) -> bool {
@@ -384,6 +424,17 @@ impl Entry {
         self.loads += 1;
         self.state = State::Loading(Arc::clone(&progress));
         (self.loads, progress)
+    }
+
+    /// It, for somebody who asks for it now, if it is loaded.
+    fn take(&mut self) -> Option<Arc<Served>> {
+        match &mut self.state {
+            State::Ready { served, used_at } => {
+                *used_at = Instant::now();
+                Some(Arc::clone(served))
+            }
+            _ => None,
+        }
     }
 
     /// When it was asked for last, if it is loaded and nobody has it now.

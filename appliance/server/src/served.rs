@@ -10,10 +10,31 @@ use crate::error::ApiError;
 /// Bytes that an encoder's token may stand for.
 const ENCODER_TOKEN_BYTES_MAX: usize = 256;
 
+/// What a model is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It answers in text.
+    Chat,
+    /// It makes embeddings, and nothing else.
+    Embeddings,
+}
+
+impl Kind {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Chat => "chat",
+            Kind::Embeddings => "embeddings",
+        }
+    }
+}
+
 /// What is known of a model, loaded or not.
 pub struct Known {
     /// The name clients use.
     pub name: String,
+    /// What it is for.
+    pub kind: Kind,
     /// When it became known, seconds since 1970.
     pub created_unix_seconds: u64,
     /// `system_fingerprint`: engine version, executor, device class and file digest.
@@ -166,7 +187,7 @@ impl Served {
         let context_len = self.engine.limits().context_len;
         let token_bytes_max = match &self.text {
             TextSide::Decoder { tokenizer, .. } => tokenizer.token_bytes_max(),
-            // A word of any length is one token, and spaces are none: what is beyond this is cut.
+            // A word of any length is one token, and spaces are none: this many are too many.
             TextSide::Encoder(_) => ENCODER_TOKEN_BYTES_MAX,
         };
         match bytes > context_len.saturating_mul(token_bytes_max) {

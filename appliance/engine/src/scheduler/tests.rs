@@ -12,7 +12,7 @@ const DECODING: Candidate =
     Candidate { pending: 1, draft: 0, ready: true, room: 0, whole: false, tenant: TENANT };
 
 fn bounds(chunk_len_max: usize, blocks_free: usize) -> Bounds {
-    Bounds { chunk_len_max, rows_at_once: 4, blocks_free }
+    Bounds { chunk_len_max, rows_at_once: 4, blocks_free, turn: 0 }
 }
 
 /// `(pending, ready)` of sequences with room for all that is pending, and their rows.
@@ -198,8 +198,26 @@ fn tenants_share_a_steps_rows() {
     assert_eq!(rows(&[of(a, 1000), of(b, 10), of(b, 1)]), [13, 10, 1]);
     assert_eq!(rows(&[of(a, 1000), of(b, 1000)]), [32, 32]);
     assert_eq!(rows(&[of(a, 1000), of(a, 1)]), [64, 1], "nobody else is there");
+    let drafting = Candidate { draft: 9, room: 20, ..of(a, 1) };
+    assert_eq!(rows(&[drafting, of(a, 1), of(b, 1)]), [2, 1, 1], "a guess comes last");
     let lagging = Candidate { ready: false, ..of(b, 1) };
     assert_eq!(rows(&[of(a, 1000), lagging]), [64, 0], "nobody else goes on");
+}
+
+/// Where a tenant's streams do not all fit a step, none of them stands still.
+#[test]
+fn a_tenants_sequences_take_turns() {
+    let mut candidates = vec![DECODING; 10];
+    candidates.iter_mut().for_each(|candidate| candidate.room = 1);
+    candidates.push(Candidate { tenant: OTHER, ..candidates[0] });
+    let mut rows = vec![0; candidates.len()];
+    for turn in 0..100 {
+        let shares = schedule(&candidates, &Bounds { turn, ..bounds(64, 0) });
+        assert_eq!(shares.iter().map(|share| share.rows).sum::<usize>(), 4);
+        rows.iter_mut().zip(shares).for_each(|(rows, share)| *rows += share.rows);
+    }
+    assert_eq!(rows[10], 100);
+    assert!(rows[..10].iter().all(|rows| *rows == 30), "{rows:?}");
 }
 
 /// Only who stands behind, in a later lane, and only where that is enough.

@@ -16,6 +16,12 @@ fn vector(answer: &Value, index: usize) -> Vec<f32> {
     serde_json::from_value(answer["data"][index]["embedding"].clone()).unwrap()
 }
 
+/// The largest difference. The reference's exact mode rounds by what stands beside a row.
+fn apart(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
 /// A digit's value in base64.
 fn six(digit: u8) -> u32 {
     let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -55,9 +61,9 @@ fn many_texts_are_answered_in_order() {
     assert_eq!(answer["data"].as_array().unwrap().len(), 100);
     for index in 0..100 {
         assert_eq!(answer["data"][index]["index"], index);
-        assert_eq!(vector(&answer, index), vector(&answer, index % 10));
+        assert!(apart(&vector(&answer, index), &vector(&answer, index % 10)) < 1e-5);
     }
-    assert_ne!(vector(&answer, 0), vector(&answer, 1));
+    assert!(apart(&vector(&answer, 0), &vector(&answer, 1)) > 1e-3);
     let line = "redoubt_http_responses_total{route=\"/v1/embeddings\",status=\"200\"} 1";
     assert!(site.get("/metrics").body.contains(line));
 }
@@ -77,7 +83,7 @@ fn what_cannot_be_embedded_is_refused_by_name() {
     let site = Site::new();
     for (more, param) in [
         (json!({"dimensions": 100_000}), "dimensions"),
-        (json!({"input": [[100_000]]}), "prompt"),
+        (json!({"input": [[100_000]]}), "input"),
         (json!({"input": vec![3; CONTEXT_LEN + 1]}), "input"),
         (json!({"input": "hello ".repeat(100_000)}), "input"),
         (json!({"input": ["a", 1]}), "input"),

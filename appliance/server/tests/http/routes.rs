@@ -60,7 +60,7 @@ fn unknown_paths_and_methods_are_json_errors() {
 fn models_are_listed_and_found() {
     let site = Site::new();
     let model = json!({"id": MODEL, "object": "model", "created": 1_000_000_000,
-                       "owned_by": "redoubt", "state": "ready"});
+                       "owned_by": "redoubt", "state": "ready", "kind": "chat"});
     assert_eq!(site.get("/v1/models").json(), json!({"object": "list", "data": [model]}));
     assert_eq!(site.get("/v1/models/small").json(), model);
     let answer = site.get("/v1/models/large");

@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use server::HttpLimits;
 
-use crate::site::{END_TOKEN, Plan, Site, request};
+use crate::site::{Answer, END_TOKEN, Plan, Site, request};
 
 /// Three models of which two fit into memory.
 fn site() -> Site {
@@ -80,6 +81,41 @@ fn three_models_answer_where_two_fit() {
     assert!(metrics.contains("redoubt_model_ready{model=\"red\"}"), "{metrics}");
 }
 
+/// Whoever was asked longest ago goes.
+#[test]
+fn the_longest_unused_model_makes_room() {
+    let site = site();
+    for name in ["red", "green", "red"] {
+        assert_eq!(site.post("/v1/completions", &body(name)).status, 200);
+    }
+    assert_eq!(site.post("/v1/completions", &body("blue")).status, 200);
+    let now: Vec<String> = states(&site).into_iter().map(|(_, state)| state).collect();
+    assert_eq!(now, ["ready", "resting", "ready"]);
+}
+
+/// Whoever waits for a model when the server goes down is told so.
+#[test]
+fn the_end_of_the_server_ends_a_wait() {
+    let limits = HttpLimits::default();
+    let mut site = Site::with(Plan { models: &["red", "blue"], limits, ..Plan::default() });
+    let loading = Arc::clone(&site.loading);
+    let held = loading.lock().unwrap();
+    let (address, bytes) =
+        (site.address, request("POST", "/v1/completions", &site.key, &body("blue").to_string()));
+    let waiting = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(bytes.as_bytes()).unwrap();
+        Answer::read(stream)
+    });
+    wait_for(|| state(&site, "blue") == "loading");
+    let stop = site.stop.take().unwrap();
+    stop.send(()).unwrap();
+    let answer = waiting.join().unwrap();
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("going down"), "{}", answer.body);
+    drop(held);
+}
+
 /// A model in use is not unloaded for another; whoever asks for that is told so, in numbers.
 #[test]
 fn models_in_use_stay_and_whoever_waits_is_told_why() {
@@ -93,7 +129,7 @@ fn models_in_use_stay_and_whoever_waits_is_told_why() {
     for part in ["'blue' cannot be loaded now", "MiB of memory", "in use"] {
         assert!(refused.body.contains(part), "{}", refused.body);
     }
-    assert_eq!(state(&site, "blue"), "failed");
+    assert_eq!(state(&site, "blue"), "resting", "it is tried again for whoever asks next");
     for stream in &mut streams {
         let mut rest = String::new();
         stream.read_to_string(&mut rest).unwrap();
@@ -146,7 +182,8 @@ fn a_model_that_cannot_be_loaded_says_why_until_it_can() {
     let status = site.local("GET", "/admin/status", "").json();
     assert!(status["models"][2]["failure"].as_str().unwrap().contains("small.gguf"), "{status}");
     std::fs::rename(&aside, &file).unwrap();
-    assert_eq!(site.post("/v1/completions", &body("blue")).status, 200);
+    // The file is not read again for every request.
+    wait_for(|| site.post("/v1/completions", &body("blue")).status == 200);
 }
 
 /// Nobody asks for them any more: after the time for that their memory is free.

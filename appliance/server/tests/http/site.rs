@@ -17,7 +17,7 @@ use models::dtype::DType;
 use models::vocabulary::{Algorithm, TokenKind, Vocabulary};
 use serde_json::{Value, json};
 use server::{
-    HttpLimits, Known, Listen, LoadError, Loaded, Server, Shared, State, TextSide, TlsFiles,
+    HttpLimits, Kind, Known, Listen, LoadError, Loaded, Server, Shared, State, TextSide, TlsFiles,
 };
 use tempfile::TempDir;
 use text::{ChatTemplate, Tokenizer};
@@ -293,6 +293,7 @@ fn known(name: &str, models: &Arc<Models>) -> Known {
     let models = Arc::clone(models);
     Known {
         name: name.to_owned(),
+        kind: Kind::Chat,
         created_unix_seconds: NOW,
         fingerprint: "print".to_owned(),
         provenance: "made here".to_owned(),
