@@ -95,8 +95,42 @@ def is_object(expected):
     return check
 
 
+# Parts of made-up sentences, for training alone: what stands around a value tells which field it
+# is, whatever words come between.
+PARTS = {"en": {"name": ["{name}", "Mr {name}", "Ms {name}", "a certain {name}"],
+                "city": ["in {city}", "from {city}", "to {city}", "near {city}"],
+                "day": ["on {day}", "every {day}", "since {day}", "{day}"],
+                "job": ["a {job}", "as a {job}", "the {job}"],
+                "age": ["aged {age}", "{age} years old", "who is {age}"],
+                "item": ["{quantity} {item}"],
+                "price": ["for {price} euros", "{price} dollars", "at {price} euros"],
+                "code": ["order {code}", "under {code}"]},
+         "ja": {"name": ["{name}さん", "{name}さんは", "{name}さんが", "{name}さんと"],
+                "city": ["{city}で", "{city}に", "{city}へ", "{city}から"],
+                "day": ["{day}に", "{day}は", "{day}まで"],
+                "job": ["{job}の", "{job}として", "{job}で"],
+                "age": ["{age}歳", "{age}歳の", "{age}歳で"],
+                "item": ["{item}を{quantity}個", "{item}{quantity}個"],
+                "price": ["{price}円", "{price}円で"],
+                "code": ["注文{code}", "番号{code}"]}}
+
+
+def _made_up(draw):
+    """A sentence of some fields with any words between them."""
+    parts = PARTS["ja" if draw.japanese else "en"]
+    keys = draw.rng.sample(list(parts), draw.rng.randint(2, 4))
+    pieces = []
+    for key in keys:
+        pieces += draw.words(0, 2) if draw.chance(0.7) else []
+        pieces.append(draw.rng.choice(parts[key]))
+    pieces += draw.words(0, 2)
+    sentence = draw.of(" ", "、").join(pieces)
+    return sentence + draw.of(draw.rng.choice([".", ".", "!", ""]), "。")
+
+
 def extract(draw):
-    template = draw.wording(SENTENCES)
+    made_up = not draw.held_out and draw.chance(0.5)
+    template = _made_up(draw) if made_up else draw.wording(SENTENCES)
     held = [key for key in KEYS_JA if "{" + key + "}" in template]
     values = {key: _value(draw, key) for key in held}
     sentence = template.format(**values)
