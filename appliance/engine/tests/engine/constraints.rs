@@ -193,3 +193,30 @@ fn drafts_change_no_answer() {
         assert_eq!(stats.blocks_used, 0);
     }
 }
+
+/// What would come after an end is not drafted, and a token that was drafted ends an answer as any
+/// other does.
+#[test]
+fn a_draft_ends_where_the_answer_does() {
+    let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
+    let prompt = [3; 30];
+    let open = Request { sampling, ..request(&prompt, 140) };
+    let answer = |draft_len_max: usize, request: &Request| {
+        let config = Config { draft_len_max, ..CONFIG };
+        let engine = start(Box::new(tiny::executor(64)), config).unwrap();
+        (drain(engine.submit(request.clone()).unwrap()), engine.stats())
+    };
+    let ((tokens, _), _) = answer(0, &open);
+    let mut kept = 0;
+    for index in (0..tokens.len()).step_by(19) {
+        let stopping = Request { stop_tokens: vec![tokens[index].id], ..open.clone() };
+        let (plain, _) = answer(0, &stopping);
+        let (drafted, stats) = answer(8, &stopping);
+        assert_eq!(plain.1, EndReason::Stop(tokens[index].id));
+        assert_eq!(drafted, plain);
+        kept += stats.kept_tokens;
+    }
+    let ((whole, end), stats) = answer(8, &open);
+    assert_eq!((whole.len(), end), (140, EndReason::Length));
+    assert!(kept + stats.kept_tokens > 20, "drafts were kept: {kept} {stats:?}");
+}
