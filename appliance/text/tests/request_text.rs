@@ -191,12 +191,16 @@ fn fragments() -> impl Strategy<Value = String> {
     proptest::collection::vec(pieces, 0..5).prop_map(|pieces| pieces.concat())
 }
 
+/// What SmolLM3's template looks for in a system message to choose its own: no token.
+const SWITCH: &str = "/think";
+
 /// The same shape with nothing of a special token in it.
 fn harmless(value: &Value) -> Value {
-    let plain = |text: &str| -> String {
+    let dots = |text: &str| -> String {
         let odd = |c: char| matches!(c, '<' | '>' | '|' | '[' | ']' | '/' | '_' | 'X');
         text.chars().map(|c| if odd(c) { '.' } else { c }).collect()
     };
+    let plain = |text: &str| text.split(SWITCH).map(dots).collect::<Vec<_>>().join(SWITCH);
     match value {
         Value::String(text) => Value::String(plain(text)),
         Value::Array(items) => items.iter().map(harmless).collect(),
