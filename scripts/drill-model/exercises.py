@@ -173,7 +173,19 @@ def arithmetic(draw, digits_max=2):
     a, b, adds = draw.from_side(make)
     result = a + b if adds else a - b
     table = wordings.ADD if adds else wordings.SUBTRACT
-    return plain("arithmetic", draw, ask(draw, table, a=a, b=b), str(result), _steps(a, b, adds))
+    prompt = ask(draw, table, a=a, b=b)
+    # The whole equation: it says how the question was understood.
+    equation = f"{a} {'+' if adds else '-'} {b} = {result}"
+    return Exercise("arithmetic", draw.language, [user(prompt)], assistant(equation),
+                    ends_with(result), _steps(a, b, adds))
+
+
+def ends_with(number):
+    """The check that a message comes to this number and calls nothing."""
+    def check(message):
+        text = (message.get("content") or "").strip()
+        return text.rsplit("= ", 1)[-1] == str(number) and not message.get("tool_calls")
+    return check
 
 
 def _steps(a, b, adds):

@@ -22,12 +22,12 @@ from model import Drill, Shape
 from muon import Muon
 
 RATE = 3e-3
-MATRIX_DECAY = 0.05
+MATRIX_DECAY = 0.1
 WARM_UP = 0.015
 FALL = 0.35
 RATE_LEAST = 0.01
 GRADIENT_NORM_MAX = 1.0
-TARGETS_USUAL = 600
+WEIGHT_USUAL = 150
 CHECKPOINT_S = 120
 REPORT_S = 60
 
@@ -36,6 +36,19 @@ def rate_share(progress):
     """The share of the full rate at this progress, 0 to 1."""
     rise = min(1.0, progress / WARM_UP + 0.02)
     return min(rise, max(RATE_LEAST, (1 - progress) / FALL))
+
+
+def weights_of(targets):
+    """What each token to be written weighs: all of one answer together the root of their number.
+    A sum of two digits would be nothing beside a call's JSON if all tokens weighed alike.
+
+    targets: (rows, tokens), below 0 where nothing is to be written -> weights of the others
+    """
+    wanted = targets >= 0
+    begins = wanted.clone()
+    begins[:, 1:] &= ~wanted[:, :-1]
+    answers = begins.flatten().cumsum(0)[wanted.flatten()]
+    return answers.bincount()[answers].float().rsqrt()
 
 
 class Run:
@@ -86,15 +99,17 @@ class Run:
         self.tokens, self.pools, self.seconds, self.steps = state["counts"]
 
     def step(self, tokens, targets, rate):
-        """One step; the loss, averaged over the tokens to be written."""
+        """One step; the loss, a weighted mean over the tokens to be written."""
         tokens, targets = tokens.to(self.device), targets.to(self.device)
         with torch.autocast(self.device, torch.bfloat16):
             hidden = self.forward(tokens)
             wanted = targets >= 0
             logits = self.network.logits(hidden[wanted])
-        loss = F.cross_entropy(logits.float(), targets[wanted])
+        losses = F.cross_entropy(logits.float(), targets[wanted], reduction="none")
+        weights = weights_of(targets)
+        loss = (losses * weights).sum() / weights.sum()
         # Between weighing all batches and all tokens alike: long prompts have few tokens to learn.
-        (loss * (len(logits) / TARGETS_USUAL) ** 0.5).backward()
+        (loss * (weights.sum() / WEIGHT_USUAL) ** 0.5).backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM_MAX)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -153,7 +168,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--folder", type=Path, required=True)
     arguments.add_argument("--seed", type=int, default=1)
-    arguments.add_argument("--tokens", type=float, default=36e6, help="length of the run")
+    arguments.add_argument("--tokens", type=float, default=50e6, help="length of the run")
     arguments.add_argument("--minutes", type=float, help="length in time instead of tokens")
     arguments.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments.add_argument("--evaluate-s", type=float, default=600)
