@@ -11,9 +11,8 @@ from split import is_held_out
 from tool_catalogue import ALIKE, ENUMS, NATURAL, NOUNS, PARAMETERS, REQUEST, SPOKEN, VERBS
 
 
-def value(draw, parameter):
-    """A value for a parameter, as JSON would hold it."""
-    kind = PARAMETERS[parameter][0]
+def value(draw, kind):
+    """A value of a parameter's kind, as JSON would hold it."""
     if kind == "integer":
         return int(draw.digits(1, 2))
     if kind in ENUMS:
@@ -30,11 +29,18 @@ def value(draw, parameter):
     return draw.city() if kind == "city" else draw.name()
 
 
-def definition(draw, name, description, required, optional):
+def _invented_parameter(draw):
+    """(name, what PARAMETERS would say of it), for training alone: names are to be copied."""
+    name = draw.invented()
+    return name, (draw.rng.choice(["text", "integer", "name"]), f"The {name}", f"{name}の値",
+                  [f"with {name} {{v}}", f"{name} {{v}}"], [f"{name}は{{v}}"])
+
+
+def definition(draw, tool, description):
     """An OpenAI-style tool."""
     properties = {}
-    for parameter in required + optional:
-        kind, english, japanese, _, _ = PARAMETERS[parameter]
+    for parameter in tool.required + tool.optional:
+        kind, english, japanese, _, _ = tool.parameters[parameter]
         shape = {"type": "integer" if kind == "integer" else "string"}
         if draw.chance(0.6):
             shape["description"] = draw.of(english, japanese) if draw.chance(0.7) else english
@@ -42,14 +48,19 @@ def definition(draw, name, description, required, optional):
             shape["enum"] = ENUMS[kind]
         properties[parameter] = shape
     parameters = {"type": "object", "properties": properties}
-    if required or draw.chance(0.5):
-        parameters["required"] = required
-    function = {"name": name, "description": description, "parameters": parameters}
+    if tool.required or draw.chance(0.5):
+        parameters["required"] = tool.required
+    function = {"name": tool.name, "description": description, "parameters": parameters}
     if draw.chance(0.1):
         parameters["additionalProperties"] = False
-    if draw.chance(0.1):
+    if draw.chance(0.1) and not tool.renamed:
         del function["description"]
     return {"type": "function", "function": function}
+
+
+# Shares, in training, of natural tools and of composed ones' parameters whose names are invented.
+RENAMED = 0.6
+RENAMED_PARAMETER = 0.3
 
 
 class Tool:
@@ -57,6 +68,7 @@ class Tool:
 
     def __init__(self, draw, taken):
         self.draw = draw
+        self.parameters, self.renamed = PARAMETERS, False
         while True:
             self.natural = draw.rng.choice(NATURAL) if draw.chance(0.35) else None
             if self.natural:
@@ -67,11 +79,17 @@ class Tool:
                 break
         taken.add(self.subject)
         described = draw.of(self.english, self.japanese) if draw.chance(0.7) else self.english
-        self.definition = definition(draw, self.name, described, self.required, self.optional)
+        self.definition = definition(draw, self, described)
 
     def _natural(self, draw):
         names, self.english, self.japanese, required, optional, _ = self.natural
         self.name, self.subject = draw.rng.choice(names), names[0]
+        # In training its name often says nothing: the description tells what it does, and the name
+        # is to be copied from there.
+        self.renamed = not draw.held_out and draw.chance(RENAMED)
+        if self.renamed:
+            first = draw.invented() if draw.chance(0.5) else draw.rng.choice(VERBS)[0]
+            self.name = f"{first}_{draw.invented()}"
         self.required = [draw.rng.choice(required)]
         self.optional = [p for p in optional if draw.chance(0.5)]
 
@@ -91,6 +109,10 @@ class Tool:
         for group in ALIKE:
             if group <= set(chosen):
                 chosen.remove(rng.choice(sorted(group)))
+        if not draw.held_out and draw.chance(RENAMED_PARAMETER):
+            name, described = _invented_parameter(draw)
+            self.parameters = {**PARAMETERS, name: described}
+            chosen[rng.randrange(len(chosen))] = name
         needed = rng.randint(0 if draw.chance(0.15) else 1, min(3, len(chosen)))
         self.required, self.optional = chosen[:needed], chosen[needed:]
 
@@ -98,7 +120,7 @@ class Tool:
         """(request without its ending, arguments): what is mentioned is what is given."""
         draw = self.draw
         given = self.required + [p for p in self.optional if draw.chance(0.4)]
-        arguments = {p: value(draw, p) for p in given}
+        arguments = {p: value(draw, self.parameters[p][0]) for p in given}
         if self.natural:
             return self._natural_request(arguments), arguments
         phrases = [self._phrase(p, v) for p, v in arguments.items()]
@@ -109,7 +131,7 @@ class Tool:
 
     def _phrase(self, parameter, given):
         draw = self.draw
-        _, _, _, english, japanese = PARAMETERS[parameter]
+        _, _, _, english, japanese = self.parameters[parameter]
         if draw.chance(0.25):
             return draw.of(f"with {parameter} {given}", f"{parameter}は{given}")
         if isinstance(given, str) and draw.chance(0.15):
