@@ -61,6 +61,33 @@ pub fn iso_8601(unix_seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// Seconds since 1970 of `2026-11-24T15:04:05Z`, as TUF writes dates; none for anything else, a
+/// date that no calendar has or one before 1970 among it.
+pub fn parse_iso_8601(text: &str) -> Option<u64> {
+    // Twenty characters, all of them one byte long.
+    let number = |from: usize, to: usize| {
+        let digits = text.get(from..to).filter(|d| d.bytes().all(|byte| byte.is_ascii_digit()))?;
+        digits.parse::<u64>().ok()
+    };
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    if year < 1970 || !(1..=12).contains(&month) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let unix_seconds = (days(year, month, day)? * 24 + hour) * 3600 + minute * 60 + second;
+    // Whatever else is wrong with it would not be written so.
+    (iso_8601(unix_seconds) == text).then_some(unix_seconds)
+}
+
+/// Days from 1 January 1970 to a day; none before. The inverse of [`civil`].
+fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    let (year, from_march) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (era, year_of_era) = (year / 400, year % 400);
+    let day_of_year = (153 * from_march + 2) / 5 + day.checked_sub(1)?;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    (era * 146_097 + day_of_era).checked_sub(719_468)
+}
+
 /// Year, month and day of a number of days since 1970, in the Gregorian calendar: years are
 /// counted from March, so that the leap day is a year's last.
 fn civil(days: u64) -> (u64, u64, u64) {
@@ -96,6 +123,44 @@ mod tests {
         // 2100 is no leap year.
         assert_eq!(iso_8601(4_107_542_399), "2100-02-28T23:59:59Z");
         assert_eq!(iso_8601(4_107_542_400), "2100-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn dates_are_read_as_they_are_written() {
+        assert_eq!(parse_iso_8601("2030-01-01T00:00:00Z"), Some(1_893_456_000));
+        assert_eq!(parse_iso_8601("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(parse_iso_8601("9999-12-31T23:59:59Z"), Some(253_402_300_799));
+        // Every day of four centuries and a half, at some second of it.
+        for day in 0..165_000 {
+            let unix_seconds = day * DAY_S + day * 7919 % DAY_S;
+            assert_eq!(parse_iso_8601(&iso_8601(unix_seconds)), Some(unix_seconds), "{day}");
+        }
+        for wrong in [
+            "",
+            "2030-01-01",
+            "2030-01-01T00:00:00",
+            "2030-01-01t00:00:00z",
+            "2030-01-01T00:00:00.0Z",
+            "2030-01-01T00:00:00+00:00",
+            "2030-01-01 00:00:00Z",
+            "2030-00-01T00:00:00Z",
+            "2030-13-01T00:00:00Z",
+            "2030-01-00T00:00:00Z",
+            "2030-04-31T00:00:00Z",
+            "2100-02-29T00:00:00Z",
+            "2030-01-01T24:00:00Z",
+            "2030-01-01T00:60:00Z",
+            "2030-01-01T00:00:60Z",
+            "1969-12-31T23:59:59Z",
+            "+203-01-01T00:00:00Z",
+            "2030-01-01T00:00:00ZZ",
+            " 030-01-01T00:00:00Z",
+            "0000-01-01T00:00:00Z",
+            "2030-01-01T00:00:0éZ",
+            "２030-01-01T00:00:00Z",
+        ] {
+            assert_eq!(parse_iso_8601(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

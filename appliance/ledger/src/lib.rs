@@ -1,10 +1,12 @@
-//! What happened and when: the disk through which all trusted state is written, and the wall clock,
-//! which nothing else reads. It knows no key: who signs and who counts comes as a value.
+//! What happened and when: the disk through which all trusted state is written, the time ledger,
+//! and the wall clock, which nothing else reads. It knows no key: who signs and who counts comes as
+//! a value.
 
 mod clock;
 pub mod disk;
+pub mod time;
 
-pub use clock::{Clock, http_date, iso_8601};
+pub use clock::{Clock, http_date, iso_8601, parse_iso_8601};
 
 /// Bytes in lower-case hexadecimal.
 fn hex(bytes: &[u8]) -> String {
