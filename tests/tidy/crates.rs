@@ -15,10 +15,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("text", &["models"]),
     ("engine", &["models", "compute"]),
     ("ledger", &[]),
+    // The key is written through the ledger's disk, and signs its checkpoints.
+    ("site", &["ledger"]),
     ("access", &["ledger"]),
-    ("server", &["models", "compute", "text", "engine", "ledger", "access"]),
+    ("server", &["models", "compute", "text", "engine", "ledger", "site", "access"]),
     // The loader joins a model's text side and its engine, and hands both to the server.
-    ("redoubt", &["models", "compute", "text", "engine", "ledger", "access", "server"]),
+    ("redoubt", &["models", "compute", "text", "engine", "ledger", "site", "access", "server"]),
 ];
 
 /// Folders whose crates are free: tests, and what fuzzes them.

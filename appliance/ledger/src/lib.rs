@@ -4,6 +4,7 @@
 
 mod clock;
 pub mod disk;
+pub mod signature;
 pub mod time;
 
 pub use clock::{Clock, http_date, iso_8601, parse_iso_8601};
