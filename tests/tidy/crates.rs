@@ -18,6 +18,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // The key is written through the ledger's disk, and signs its checkpoints.
     ("site", &["ledger"]),
     ("access", &["ledger"]),
+    ("bundle", &["ledger"]),
+    ("depot", &["ledger", "bundle"]),
     ("server", &["models", "compute", "text", "engine", "ledger", "site", "access"]),
     // The loader joins a model's text side and its engine, and hands both to the server.
     ("redoubt", &["models", "compute", "text", "engine", "ledger", "site", "access", "server"]),

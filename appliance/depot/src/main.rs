@@ -1,0 +1,2 @@
+//! `redoubt-depot`: the authority's workstation.
+fn main() {}
