@@ -212,8 +212,7 @@ impl Disk {
             let mut inner = None;
             for name in self.list(&folder)? {
                 let entry = folder.join(name);
-                let kind = fs::symlink_metadata(&entry);
-                if kind.map_err(|source| failed("look at", &entry, source))?.is_dir() {
+                if self.is_dir(&entry)? {
                     inner = Some(entry);
                     break;
                 }
@@ -236,6 +235,8 @@ impl Disk {
     /// [`DiskError::Io`]; then nothing is known of what is on the disk.
     pub fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
         let is_real = self.0.is_none();
+        // What has no folder before its name lies in the current one.
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         self.change(Change::SyncDir { path }, || {
             let folder = File::open(path)?;
             if is_real { folder.sync_all() } else { Ok(()) }
@@ -296,6 +297,31 @@ impl Disk {
         let mut bytes = Vec::with_capacity(len as usize);
         file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(io_failed)?;
         if bytes.len() > bytes_max { Err(too_large()) } else { Ok(bytes) }
+    }
+
+    /// Whether anything stands at a path; a link counts as itself.
+    ///
+    /// # Errors
+    /// [`DiskError::Io`] where that cannot be known.
+    pub fn is_there(&self, path: &Path) -> Result<bool, DiskError> {
+        self.kind(path).map(|kind| kind.is_some())
+    }
+
+    /// Whether a folder stands at a path; a link is none.
+    ///
+    /// # Errors
+    /// [`DiskError::Io`] where that cannot be known.
+    pub fn is_dir(&self, path: &Path) -> Result<bool, DiskError> {
+        self.kind(path).map(|kind| kind.is_some_and(|kind| kind.is_dir()))
+    }
+
+    fn kind(&self, path: &Path) -> Result<Option<fs::FileType>, DiskError> {
+        self.readable("look at", path)?;
+        match fs::symlink_metadata(path) {
+            Ok(metadata) => Ok(Some(metadata.file_type())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(failed("look at", path, source)),
+        }
     }
 
     /// Names in a folder, sorted; at most 100 000.
@@ -400,10 +426,9 @@ fn regular_bytes(file: &File, path: &Path) -> Result<u64, DiskError> {
 fn beside(path: &Path) -> Result<(&Path, PathBuf), DiskError> {
     let nameless = || failed("replace", path, io::Error::other("the path has no name"));
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(nameless)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = path.parent().ok_or_else(nameless)?;
     Ok((folder, folder.join(format!(".{name}.new"))))
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

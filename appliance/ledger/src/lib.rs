@@ -1,7 +1,8 @@
 //! What happened and when: the disk through which all trusted state is written, the time ledger,
-//! and the wall clock, which nothing else reads. It knows no key: who signs and who counts comes as
-//! a value.
+//! the audit log, and the wall clock, which nothing else reads. It knows no key: who signs and who
+//! counts comes as a value.
 
+pub mod audit;
 mod clock;
 pub mod disk;
 pub mod signature;

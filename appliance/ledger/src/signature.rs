@@ -50,6 +50,22 @@ impl Domain {
     }
 }
 
+/// Who signs for a site: its key, wherever that is kept.
+pub trait Signer: Send + Sync {
+    /// The key by which others verify.
+    fn public_key(&self) -> &PublicKey;
+
+    /// Signs a message for a purpose; [`PublicKey::verifies`] is the other side.
+    ///
+    /// # Errors
+    /// Why it cannot sign.
+    fn sign(
+        &self,
+        domain: Domain,
+        message: &[u8],
+    ) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>>;
+}
+
 /// Bytes are no P-256 key in SubjectPublicKeyInfo form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this is no P-256 public key in SubjectPublicKeyInfo form (91 bytes of DER)")]

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ledger::disk::{Disk, DiskError};
-use ledger::signature::{Domain, PublicKey};
+use ledger::signature::{Domain, PublicKey, Signer};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 
@@ -102,6 +102,20 @@ impl Site {
     pub fn sign(&self, domain: Domain, message: &[u8]) -> Result<Vec<u8>, SiteError> {
         let signed = self.key.sign(&self.random, &domain.signed_bytes(message));
         signed.map(|signature| signature.as_ref().to_vec()).map_err(|_| SiteError::Random)
+    }
+}
+
+impl Signer for Site {
+    fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    fn sign(
+        &self,
+        domain: Domain,
+        message: &[u8],
+    ) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Site::sign(self, domain, message)?)
     }
 }
 

@@ -1,3 +1,6 @@
+use std::sync::Arc;
+
+use ledger::audit::{AuditLog, verify};
 use ledger::disk::{Fault, Plan};
 
 use super::*;
@@ -52,6 +55,18 @@ fn a_signature_is_for_one_purpose_message_and_key() {
         let cut = &signature[..signature.len() - 1];
         assert!(!site.public_key().verifies(domain, b"message", cut));
     }
+}
+
+#[test]
+fn a_site_signs_its_audit_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Arc::new(Site::open(&disk(folder.path()), folder.path()).unwrap());
+    let log_folder = folder.path().join("audit");
+    let log = AuditLog::open(&disk(folder.path()), &log_folder, site.clone(), None).unwrap();
+    let verified = verify(&Disk::real(), &log_folder, site.public_key(), &[]).unwrap();
+    assert_eq!(&verified.checkpoint, log.checkpoint());
+    let origin = format!("redoubt.audit.v1/{}\n0\n", site.id());
+    assert!(log.checkpoint().note().starts_with(&origin));
 }
 
 #[test]

@@ -5,6 +5,13 @@ use serde::Deserialize;
 
 use super::*;
 
+/// A folder that goes when it is dropped: in memory where that can be, because thousands of small
+/// files on a disk take minutes, and what the simulated disk syncs it does not sync for real.
+pub(crate) fn test_folder() -> tempfile::TempDir {
+    let in_memory = tempfile::tempdir_in("/dev/shm");
+    in_memory.or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 const FAULTS: [Fault; 3] = [Fault::Broken, Fault::Full, Fault::Cut];
 
 /// A disk without faults that syncs nothing for real, for what only prepares and looks.
@@ -34,7 +41,7 @@ fn with_each_fault(
     for (fault, seeds) in FAULTS.into_iter().zip([1, 1, 12]) {
         for seed in 0..seeds {
             for at in 0.. {
-                let folder = tempfile::tempdir().unwrap();
+                let folder = test_folder();
                 prepare(folder.path());
                 let disk = Disk::faulty(folder.path(), Plan { at, fault, seed });
                 let done = act(&disk, folder.path()).is_ok();
@@ -87,7 +94,7 @@ fn the_first_commit_leaves_nothing_or_all() {
 /// Writes without the syncs that `replace` has, and collects what a cut leaves.
 fn left_by(act: impl Fn(&Disk, &Path) -> Result<(), DiskError>) -> BTreeSet<String> {
     let done = |plan: Plan| {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = test_folder();
         fs::write(folder.path().join("file"), "old").unwrap();
         let disk = Disk::faulty(folder.path(), plan);
         act(&disk, folder.path()).unwrap();
@@ -169,7 +176,7 @@ fn a_folder_that_moves_takes_its_names_along() {
 
 #[test]
 fn a_failed_sync_is_final() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = test_folder();
     let disk = Disk::faulty(folder.path(), Plan { at: 2, fault: Fault::Broken, seed: 0 });
     let mut file = disk.create_new(&folder.path().join("file")).unwrap();
     file.write_all(b"bytes").unwrap();
@@ -203,7 +210,7 @@ fn a_folder_is_removed_with_all_that_is_in_it() {
 
 #[test]
 fn only_regular_files_are_read_and_only_so_far() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = test_folder();
     let (disk, root) = (Disk::real(), folder.path());
     disk.create_new(&root.join("file")).unwrap().write_all(b"12345").unwrap();
     assert_eq!(disk.read(&root.join("file"), 5).unwrap(), b"12345");
@@ -221,7 +228,7 @@ fn only_regular_files_are_read_and_only_so_far() {
 
 #[test]
 fn a_held_folder_is_held_once() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = test_folder();
     let held = Disk::real().hold(folder.path()).unwrap();
     let again = Disk::real().hold(folder.path()).unwrap_err();
     assert!(matches!(again, DiskError::InUse { .. }), "{again}");
@@ -247,7 +254,7 @@ fn a_state_is_the_old_one_or_the_new_one_after_every_fault() {
 
 #[test]
 fn every_damage_to_a_state_is_noticed_by_path() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = test_folder();
     let path = folder.path().join("state");
     let file: StateFile<State> = StateFile::new(&Disk::real(), &path, "test-1");
     assert_eq!(file.load().unwrap(), None);
