@@ -115,6 +115,12 @@ impl Disk {
         self.faults().map_or(0, |faults| faults.op_count())
     }
 
+    /// For tests: the power goes now.
+    #[doc(hidden)]
+    pub fn cut_power(&self) {
+        self.faults().iter_mut().for_each(|faults| faults.cut());
+    }
+
     fn faults(&self) -> Option<MutexGuard<'_, Faults>> {
         self.0.as_ref().map(|faults| faults.lock().expect("no holder of this lock panics"))
     }

@@ -294,7 +294,7 @@ impl Faults {
     }
 
     /// The power goes: what stands below the root becomes what a disk may hold afterwards.
-    fn cut(&mut self) {
+    pub(super) fn cut(&mut self) {
         self.is_off = true;
         let kept = self.kept();
         for index in (0..self.steps.len()).rev().filter(|index| !kept[*index]) {
