@@ -23,6 +23,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("server", &["models", "compute", "text", "engine", "ledger", "site", "access"]),
     // The loader joins a model's text side and its engine, and hands both to the server.
     ("redoubt", &["models", "compute", "text", "engine", "ledger", "site", "access", "server"]),
+    // The workstation has what the box checks with, and nothing that serves.
+    ("operator", &["ledger", "access"]),
 ];
 
 /// Folders whose crates are free: tests, and what fuzzes them.

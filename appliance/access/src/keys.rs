@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, RwLock};
 
@@ -12,50 +10,16 @@ use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::error::AccessError;
+use crate::store_file;
+
 const SCHEMA_VERSION: i64 = 1;
 const ID_BYTES: usize = 6;
 const SECRET_BYTES: usize = 32;
-const TENANT_LEN_MAX: usize = 64;
-const LABEL_LEN_MAX: usize = 128;
+pub(crate) const TENANT_LEN_MAX: usize = 64;
+pub(crate) const LABEL_LEN_MAX: usize = 128;
 /// `rdt-`, the id, `-`, the secret; both in hexadecimal.
 const KEY_LEN: usize = 4 + 2 * ID_BYTES + 1 + 2 * SECRET_BYTES;
-
-/// Why a key cannot be made, read or revoked.
-#[derive(Debug, thiserror::Error)]
-pub enum AccessError {
-    /// The file cannot be opened or created.
-    #[error("the key store {path}: {source}")]
-    File {
-        /// Which.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Others may read the file.
-    #[error("the key store {path} can be read by others; run: chmod 600 {path}")]
-    Permissions {
-        /// Which.
-        path: String,
-    },
-    /// The file is damaged, or no key store.
-    #[error("the key store cannot be read or written: {0}")]
-    Database(#[from] rusqlite::Error),
-    /// The file was written by a newer program.
-    #[error("the key store has version {actual}, this program knows {SCHEMA_VERSION}; update it")]
-    Newer {
-        /// Version in the file.
-        actual: i64,
-    },
-    /// A tenant's name that cannot be used.
-    #[error("a tenant is 1 to {TENANT_LEN_MAX} letters, digits, '.', '_' or '-'")]
-    Tenant,
-    /// A label that cannot be used.
-    #[error("a label has at most {LABEL_LEN_MAX} printable characters")]
-    Label,
-    /// The system has no random numbers.
-    #[error("the system has no random numbers: {0}")]
-    Random(getrandom::Error),
-}
 
 /// A key that was just made; the only time that its secret is known.
 #[derive(Clone, PartialEq, Eq)]
@@ -104,9 +68,7 @@ impl KeyStore {
     /// # Errors
     /// [`AccessError`] when the file cannot be used as it is.
     pub fn open(path: &Path, clock: Clock) -> Result<KeyStore, AccessError> {
-        create_private(path)?;
-        let database = Connection::open(path)?;
-        database.pragma_update(None, "synchronous", "FULL")?;
+        let database = store_file::open(path)?;
         let version: i64 = database.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match version {
             0 => database.execute_batch(&format!(
@@ -116,7 +78,7 @@ impl KeyStore {
                  ) STRICT; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             ))?,
             SCHEMA_VERSION => {}
-            actual => return Err(AccessError::Newer { actual }),
+            actual => return Err(AccessError::Newer { actual, known: SCHEMA_VERSION }),
         }
         let valid = {
             let mut query =
@@ -224,24 +186,6 @@ impl KeyStore {
     }
 }
 
-/// Creates the file for its owner alone; one that others may read is refused.
-fn create_private(path: &Path) -> Result<(), AccessError> {
-    let name = || path.display().to_string();
-    let failed = |source| AccessError::File { path: name(), source };
-    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    match created {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(failed(error));
-        }
-        _ => {}
-    }
-    let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(AccessError::Permissions { path: name() });
-    }
-    Ok(())
-}
-
 fn random_hex<const BYTES: usize>() -> Result<String, AccessError> {
     let mut bytes = [0u8; BYTES];
     getrandom::fill(&mut bytes).map_err(AccessError::Random)?;
@@ -254,6 +198,9 @@ fn random_hex<const BYTES: usize>() -> Result<String, AccessError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn store(path: &Path) -> KeyStore {
@@ -266,6 +213,10 @@ mod tests {
         let path = folder.path().join("keys.db");
         let keys = store(&path);
         assert!(keys.is_empty().unwrap());
+        // EXTRA: a commit, a revocation above all, outlasts a power cut.
+        let level = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        let level = keys.database().pragma_query_value(None, "synchronous", level).unwrap();
+        assert_eq!(level, 3);
         let key = keys.create("bank", "first").unwrap();
         let who = Some(Principal { tenant: "bank".to_owned(), key_id: key.id.clone() });
         assert_eq!(keys.verify(&key.secret).unwrap(), who);
@@ -330,7 +281,7 @@ mod tests {
         let database = Connection::open(&path).unwrap();
         database.pragma_update(None, "user_version", 2).unwrap();
         drop(database);
-        assert!(matches!(open(&path), AccessError::Newer { actual: 2 }));
+        assert!(matches!(open(&path), AccessError::Newer { actual: 2, known: 1 }));
         fs::write(&path, [7u8; 8192]).unwrap();
         assert!(matches!(open(&path), AccessError::Database(_)));
         assert!(matches!(open(&folder.path().join("none/keys.db")), AccessError::File { .. }));

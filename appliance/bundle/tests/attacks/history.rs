@@ -139,7 +139,7 @@ fn targets_do_not_fall_back_when_keys_change() {
     let (mut world, releases) = five();
     let mut site = Site::new(&world);
     site.take(&releases[4]).unwrap();
-    // A thief of the new keys begins to count anew: allowed for timestamp and snapshot (TUF 5.3.11).
+    // A thief of the new keys counts anew: allowed for timestamp and snapshot (TUF 5.3.11).
     rotate(&mut world.authority, 2);
     world.authority.release();
     let bundle = world.bundle("counted-anew");

@@ -1,0 +1,32 @@
+//! What a person reads when a verb fails: what went wrong, and what to do next.
+
+use std::fmt;
+
+use crate::screen;
+
+/// A failure, told.
+#[derive(Debug)]
+pub struct Failure {
+    error: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// What went wrong.
+    pub fn new(error: impl fmt::Display) -> Failure {
+        Failure { error: error.to_string(), hint: None }
+    }
+
+    /// What to do next.
+    pub fn hint(self, hint: impl Into<String>) -> Failure {
+        Failure { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Messages may quote files and boxes.
+        write!(f, "error: {}", screen::plain(&self.error))?;
+        self.hint.iter().try_for_each(|hint| write!(f, "\nhint: {}", screen::plain(hint)))
+    }
+}

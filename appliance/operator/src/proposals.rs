@@ -1,0 +1,118 @@
+//! `redoubt-operator proposals`: what waits for a second person, and the second signature.
+//!
+//! What is signed is what was shown: the body comes from the box, is shown, and its digest must be
+//! the proposal's.
+
+use access::{Verb, WithdrawBody, proposal_id};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::ask;
+use crate::failure::Failure;
+use crate::request::{Answer, Session};
+use crate::screen;
+
+#[derive(Deserialize)]
+struct Listed {
+    proposals: Vec<Proposal>,
+    unfinished: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct Proposal {
+    id: String,
+    verb: Verb,
+    site: String,
+    body: String,
+    by: By,
+    end_unix_seconds: u64,
+}
+
+#[derive(Deserialize)]
+struct By {
+    name: String,
+}
+
+impl Proposal {
+    fn body(&self) -> Result<Vec<u8>, Failure> {
+        let wrong = |_| Failure::new(format!("the box sends no body with proposal {}", self.id));
+        let body = STANDARD.decode(&self.body).map_err(wrong)?;
+        match proposal_id(self.verb, &self.site, &body) == self.id {
+            true => Ok(body),
+            false => Err(Failure::new(format!("proposal {} is not what its id says", self.id))
+                .hint("sign nothing, and ask who proposed it")),
+        }
+    }
+
+    fn shown(&self, body: &[u8]) -> String {
+        format!(
+            "{}\n  {} proposed at {}: {}\n  {}\n  until {}\n",
+            self.id,
+            self.by.name,
+            self.site,
+            self.verb,
+            String::from_utf8_lossy(body),
+            ledger::iso_8601(self.end_unix_seconds),
+        )
+    }
+}
+
+/// Shows what waits, and what is authorised but not done.
+pub async fn list(session: &Session) -> Result<(), Failure> {
+    let listed = listed(session).await?;
+    let mut out = String::new();
+    for proposal in &listed.proposals {
+        out.push_str(&proposal.shown(&proposal.body()?));
+    }
+    if listed.proposals.is_empty() {
+        out.push_str("Nothing waits for a second person.\n");
+    }
+    for act in &listed.unfinished {
+        out.push_str(&format!("authorised, not done: {act}\n"));
+    }
+    screen::show(&out)
+}
+
+/// Shows a proposal and signs the same.
+pub async fn confirm(session: &Session, id: &str, ask: Ask) -> Result<(), Failure> {
+    let listed = listed(session).await?;
+    let found = listed.proposals.iter().find(|proposal| proposal.id == id);
+    let proposal = found.ok_or_else(|| {
+        Failure::new(format!("no proposal {id} waits"))
+            .hint("'redoubt-operator proposals list' shows those that do")
+    })?;
+    if proposal.site != session.site() {
+        return Err(Failure::new(format!("proposal {id} is for another site")));
+    }
+    let body = proposal.body()?;
+    eprint!("{}", screen::plain(&proposal.shown(&body)));
+    if ask == Ask::First && !screen::agreed("Sign the same?")? {
+        return Err(Failure::new("nothing was signed"));
+    }
+    ask::show(session.ask(proposal.verb, &body).await?)
+}
+
+/// Takes a proposal back.
+pub async fn withdraw(session: &Session, id: &str) -> Result<(), Failure> {
+    let body = ask::json(&WithdrawBody { proposal: id.to_owned() });
+    ask::show(session.ask(Verb::Withdraw, &body).await?)
+}
+
+/// Whether the terminal is asked before something is signed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Yes.
+    First,
+    /// Somebody has read it elsewhere.
+    Not,
+}
+
+async fn listed(session: &Session) -> Result<Listed, Failure> {
+    match session.ask(Verb::ProposalList, b"{}").await? {
+        Answer::Done(answer) => serde_json::from_value(answer)
+            .map_err(|error| Failure::new(format!("the box's proposals cannot be read: {error}"))),
+        Answer::Proposed { .. } => Err(Failure::new("the box makes a proposal of a list")),
+    }
+}
