@@ -168,7 +168,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--folder", type=Path, required=True)
     arguments.add_argument("--seed", type=int, default=1)
-    arguments.add_argument("--tokens", type=float, default=54e6, help="length of the run")
+    arguments.add_argument("--tokens", type=float, default=50e6, help="length of the run")
     arguments.add_argument("--minutes", type=float, help="length in time instead of tokens")
     arguments.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments.add_argument("--evaluate-s", type=float, default=600)

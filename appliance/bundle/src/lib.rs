@@ -11,7 +11,10 @@ pub mod map;
 pub mod media;
 pub mod names;
 pub mod repository;
+pub mod stage;
+pub mod state;
 pub mod step;
+pub mod store;
 mod transport;
 pub mod verify;
 
@@ -21,7 +24,10 @@ pub use map::{Map, MapError};
 pub use media::{Media, MediaError};
 pub use names::{FilePath, Issuer, ItemId, Kind, NameError};
 pub use repository::{TrustedRepository, VerifiedRepository};
+pub use stage::{Copied, Missing, StageError, Staging};
+pub use state::{StateError, StoreState};
 pub use step::{Refused, Step};
+pub use store::{Imported, Store, StoreError};
 pub use transport::metadata_path;
 pub use verify::{Trust, VerifiedBundle, VerifiedItem, VerifyError, Withheld, verify};
 

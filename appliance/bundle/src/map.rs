@@ -127,6 +127,11 @@ impl Map {
         ])
     }
 
+    /// Whether anything needs this issuer's signature.
+    pub fn wants(&self, issuer: Issuer) -> bool {
+        self.0.iter().any(|mapping| mapping.repositories.contains(&issuer))
+    }
+
     /// The repositories that all must have signed an item; none where it is refused.
     pub fn needed(&self, id: &ItemId) -> Option<&[Issuer]> {
         // What is the authority's alone comes under its name alone.

@@ -5,9 +5,10 @@
 //! of what the bytes mean.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 use rustix::io::Errno;
@@ -21,7 +22,7 @@ pub enum MediaError {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A link stands where a file is expected, or the name leads out of the folder.
     #[error("{path} is a link or leads out of the bundle; a bundle has plain files alone")]
@@ -51,7 +52,7 @@ pub enum MediaError {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -60,6 +61,35 @@ pub enum MediaError {
 pub struct Media {
     folder: OwnedFd,
     path: PathBuf,
+    /// For tests: bytes that can still be read before the medium is pulled.
+    left: Option<AtomicU64>,
+}
+
+/// A file on an untrusted medium, open for reading.
+#[derive(Debug)]
+pub struct MediaFile<'a> {
+    media: &'a Media,
+    file: File,
+    path: PathBuf,
+    /// Its length when it was opened; it may change while it is read.
+    pub bytes: u64,
+}
+
+impl MediaFile<'_> {
+    /// Reads the next bytes; 0 at the end.
+    ///
+    /// # Errors
+    /// [`MediaError::Read`].
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, MediaError> {
+        loop {
+            let read = self.media.pulled(buffer.len()).and_then(|()| self.file.read(buffer));
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(MediaError::Read { path: self.path.clone(), source }),
+                Ok(read) => return Ok(read),
+            }
+        }
+    }
 }
 
 impl Media {
@@ -71,7 +101,25 @@ impl Media {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = open(path, flags, Mode::empty())
             .map_err(|errno| MediaError::Open { path: path.to_owned(), source: errno.into() })?;
-        Ok(Media { folder, path: path.to_owned() })
+        Ok(Media { folder, path: path.to_owned(), left: None })
+    }
+
+    /// For tests: a medium that is pulled once so many bytes were read.
+    #[doc(hidden)]
+    pub fn pulled_after(path: &Path, bytes: u64) -> Result<Media, MediaError> {
+        Ok(Media { left: Some(AtomicU64::new(bytes)), ..Media::open(path)? })
+    }
+
+    fn pulled(&self, bytes: usize) -> io::Result<()> {
+        let Some(left) = &self.left else { return Ok(()) };
+        let take = |left: u64| left.checked_sub(bytes as u64);
+        match left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                left.store(0, Ordering::Relaxed);
+                Err(rustix::io::Errno::IO.into())
+            }
+        }
     }
 
     /// Where it is.
@@ -79,11 +127,11 @@ impl Media {
         &self.path
     }
 
-    /// Opens a file for reading and says its length; nothing where there is none of this name.
+    /// Opens a file for reading; nothing where there is none of this name.
     ///
     /// # Errors
     /// [`MediaError`].
-    pub fn file(&self, name: &str) -> Result<Option<(File, u64)>, MediaError> {
+    pub fn file(&self, name: &str) -> Result<Option<MediaFile<'_>>, MediaError> {
         let path = || self.path.join(name);
         // A pipe without a writer must not hold us up; its kind is looked at below.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -97,7 +145,10 @@ impl Media {
         };
         let about = file.metadata().map_err(|source| MediaError::Read { path: path(), source })?;
         match about.is_file() {
-            true => Ok(Some((file, about.len()))),
+            true => {
+                let (path, bytes) = (path(), about.len());
+                Ok(Some(MediaFile { media: self, file, path, bytes }))
+            }
             false => Err(MediaError::Kind { path: path() }),
         }
     }
@@ -107,20 +158,28 @@ impl Media {
     /// # Errors
     /// [`MediaError`], also where it is longer than `bytes_max`.
     pub fn read(&self, name: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, MediaError> {
-        let Some((file, said)) = self.file(name)? else { return Ok(None) };
-        let path = || self.path.join(name);
-        let too_long = |bytes| MediaError::Length { path: path(), bytes, bytes_max };
-        if said > bytes_max {
-            return Err(too_long(said));
+        let Some(mut file) = self.file(name)? else { return Ok(None) };
+        let too_long = |bytes| MediaError::Length { path: self.path.join(name), bytes, bytes_max };
+        if file.bytes > bytes_max {
+            return Err(too_long(file.bytes));
         }
-        let mut bytes = Vec::new();
         // It may grow while it is read.
-        let read = file.take(bytes_max + 1).read_to_end(&mut bytes);
-        read.map_err(|source| MediaError::Read { path: path(), source })?;
-        match bytes.len() as u64 > bytes_max {
-            true => Err(too_long(bytes.len() as u64)),
-            false => Ok(Some(bytes)),
+        let mut bytes = vec![0; file.bytes as usize + 1];
+        let mut len = 0;
+        loop {
+            match file.read(&mut bytes[len..])? {
+                0 => break,
+                read => len += read,
+            }
+            if len as u64 > bytes_max {
+                return Err(too_long(len as u64));
+            }
+            if len == bytes.len() {
+                bytes.resize((len + 1) * 2, 0);
+            }
         }
+        bytes.truncate(len);
+        Ok(Some(bytes))
     }
 }
 

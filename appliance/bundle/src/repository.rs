@@ -10,6 +10,7 @@ use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tough::error::Error as ToughError;
@@ -97,6 +98,7 @@ pub struct VerifiedRepository {
     expires: BTreeMap<&'static str, i64>,
     issued_at: Option<u64>,
     versions: Versions,
+    files: BTreeMap<String, Bytes>,
 }
 
 /// Versions of a repository's roles.
@@ -142,6 +144,11 @@ impl VerifiedRepository {
     pub fn versions(&self) -> Versions {
         self.versions
     }
+
+    /// Its metadata as it was read and verified, by file names.
+    pub fn files(&self) -> &BTreeMap<String, Bytes> {
+        &self.files
+    }
 }
 
 /// Verifies a repository on a medium against what is trusted. `scratch` is an empty folder that
@@ -170,7 +177,29 @@ pub fn verify(
             check_root(&root.signed).map_err(refused)?;
         }
     }
-    check(issuer, &repository, trusted).map_err(refused)
+    let mut verified = check(issuer, &repository, trusted).map_err(refused)?;
+    verified.files = seen.files.clone();
+    verified.trusted = as_read(&verified, trusted).map_err(refused)?;
+    Ok(verified)
+}
+
+/// What is trusted from now on, byte for byte as it was read.
+fn as_read(verified: &VerifiedRepository, before: &TrustedRepository) -> Found<TrustedRepository> {
+    let read = |step, file: String| -> Found<Option<String>> {
+        let Some(bytes) = verified.files.get(&file) else { return Ok(None) };
+        let text = String::from_utf8(bytes.to_vec());
+        text.map(Some).map_err(|_| (step, format!("{file} is no UTF-8")))
+    };
+    let Versions { root, snapshot, targets, .. } = verified.versions;
+    Ok(TrustedRepository {
+        // The trusted root is not read again.
+        root: read(Step::NextRoot, format!("{root}.root.json"))?
+            .unwrap_or_else(|| before.root.clone()),
+        timestamp: read(Step::Timestamp, "timestamp.json".to_owned())?,
+        snapshot: read(Step::Snapshot, format!("{snapshot}.snapshot.json"))?,
+        targets: read(Step::Targets, format!("{targets}.targets.json"))?,
+        targets_version_least: targets,
+    })
 }
 
 type Found<T> = Result<T, (Step, String)>;
@@ -295,13 +324,7 @@ fn check(
     };
     Ok(VerifiedRepository {
         issuer,
-        trusted: TrustedRepository {
-            root: json(root),
-            timestamp: Some(json(timestamp)),
-            snapshot: Some(json(snapshot)),
-            targets: Some(json(targets)),
-            targets_version_least: version,
-        },
+        trusted: before.clone(),
         targets: items(&targets.signed)?,
         expires: BTreeMap::from([
             ("root", root.signed.expires.as_second()),
@@ -316,11 +339,8 @@ fn check(
             snapshot: snapshot.signed.version.get(),
             targets: version,
         },
+        files: BTreeMap::new(),
     })
-}
-
-fn json<T: Serialize>(signed: &Signed<T>) -> String {
-    serde_json::to_string(signed).expect("it was read as JSON")
 }
 
 /// R2: a version that is trusted has no second content.

@@ -21,7 +21,7 @@ pub(crate) const BASE: &str = "media:///";
 const ROOT_BYTES_MAX: u64 = 64 << 10;
 const TIMESTAMP_BYTES_MAX: u64 = 16 << 10;
 const SNAPSHOT_BYTES_MAX: u64 = 64 << 10;
-const TARGETS_BYTES_MAX: u64 = 4 << 20;
+const TARGETS_BYTES_MAX: u64 = 2 << 20;
 
 /// Bytes that a metadata file of this name may have; none where no metadata has such a name.
 pub(crate) fn bytes_max(file: &str) -> Option<u64> {

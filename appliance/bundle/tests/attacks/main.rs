@@ -1,5 +1,9 @@
-//! Attacks on the metadata of a bundle. Every one is refused, at the step that is meant for it.
+//! Attacks on bundles and faults of media. Every one is refused, at the step that is meant for it.
 
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+
+mod a_store;
+mod copies;
 mod desk;
 mod edits;
 mod history;

@@ -12,7 +12,7 @@ use super::{Disk, DiskError};
 use crate::hex;
 
 /// A state file is read whole.
-const BYTES_MAX: usize = 4 << 20;
+const BYTES_MAX: usize = 16 << 20;
 
 /// Where a state of type `T` is kept. The file is one line of JSON,
 /// `{"format":F,"sha256":D,"state":S}`: `F` names what it is and its version, `D` is the SHA-256 of

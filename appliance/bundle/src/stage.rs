@@ -1,0 +1,498 @@
+//! Copying verified items from media into staging: piece by piece, each checked as it passes, any
+//! volume in any order, going on where an interrupted copy stopped.
+//!
+//! What lies in staging is trusted by nobody: the store checks it again, from there, before it
+//! takes it. A medium is never read twice for the same piece, and nothing of it is looked at after
+//! it was copied.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, Scope, ScopedJoinHandle};
+
+use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
+use sha2::{Digest as _, Sha256};
+
+use crate::digest::{Digest, PIECE_BYTES, PieceHasher, piece_bytes, piece_count};
+use crate::manifest::ItemFile;
+use crate::media::{Media, MediaError};
+use crate::piece_path;
+use crate::transport::metadata_path;
+use crate::verify::{VerifiedBundle, VerifiedItem, manifest_path};
+
+/// Bytes that are read at once.
+const BUFFER_BYTES: usize = 1 << 20;
+/// Bytes that stay free on the disk beside what is copied.
+const SPARE_BYTES: u64 = 64 << 20;
+/// After so many pieces in a row that cannot be read, the medium is given up.
+const FAILURES_IN_A_ROW_MAX: u64 = 3;
+/// Where pieces come together.
+const FILES: &str = "files";
+
+/// Why a copy ends.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The disk cannot be written or read.
+    #[error("cannot {act} {path}: {source}")]
+    Io {
+        /// What was tried.
+        act: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The disk is too small.
+    #[error(
+        "the disk of {path} has {free_bytes} bytes free, {needed_bytes} are needed; remove models \
+         that are not used"
+    )]
+    Space {
+        /// Where.
+        path: PathBuf,
+        /// Free.
+        free_bytes: u64,
+        /// Still to be copied, and what must stay free.
+        needed_bytes: u64,
+    },
+    /// Nothing can be read of the media any more.
+    #[error("{source} ({copied} pieces are copied; go on with the same command)")]
+    Media {
+        /// Pieces that were copied in this run.
+        copied: u64,
+        /// What happened last.
+        source: MediaError,
+    },
+    /// The whole of a file is not what is signed, though each piece is.
+    #[error("{0} has another SHA-256 than the signed one: the manifest contradicts itself")]
+    Sha256(String),
+}
+
+/// A piece that no volume had whole.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Missing {
+    /// Of which file.
+    pub file: String,
+    /// Counted from 0.
+    pub index: u64,
+    /// What was found of it: nothing, or something that is damaged or cannot be read.
+    pub why: String,
+}
+
+/// What a copy came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Bytes that were read from media.
+    pub bytes: u64,
+    /// Pieces that are still missing; none where all is there.
+    pub missing: Vec<Missing>,
+}
+
+/// The staging folder: of whoever imports, written by nobody else at the same time.
+#[derive(Debug)]
+pub struct Staging {
+    folder: PathBuf,
+}
+
+fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StageError {
+    move |source| StageError::Io { act, path: path.to_owned(), source }
+}
+
+impl Staging {
+    /// Opens the folder, and makes it where there is none.
+    ///
+    /// # Errors
+    /// [`StageError::Io`].
+    pub fn open(folder: &Path) -> Result<Staging, StageError> {
+        let files = folder.join(FILES);
+        fs::create_dir_all(&files).map_err(failed("make", &files))?;
+        Ok(Staging { folder: folder.to_owned() })
+    }
+
+    /// Where it is: a bundle of metadata and manifests, with its files beside them.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where a file's bytes come together.
+    pub fn file(&self, sha256: &Digest) -> PathBuf {
+        self.folder.join(FILES).join(format!("{sha256}.part"))
+    }
+
+    fn journal(&self, sha256: &Digest) -> PathBuf {
+        self.folder.join(FILES).join(format!("{sha256}.pieces"))
+    }
+
+    /// Writes what was verified: metadata and manifests, byte for byte. What was there of an
+    /// earlier bundle goes.
+    ///
+    /// # Errors
+    /// [`StageError::Io`].
+    pub fn take_metadata(&self, bundle: &VerifiedBundle) -> Result<(), StageError> {
+        for old in ["metadata", "targets"] {
+            let old = self.folder.join(old);
+            if old.exists() {
+                fs::remove_dir_all(&old).map_err(failed("remove", &old))?;
+            }
+        }
+        for repository in bundle.repositories() {
+            for (name, bytes) in repository.files() {
+                self.write(&metadata_path(repository.issuer(), name), bytes)?;
+            }
+        }
+        for item in bundle.items() {
+            let name = manifest_path(item.id(), &item.manifest_sha256());
+            self.write(&name, item.manifest_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StageError> {
+        let path = self.folder.join(name);
+        let folder = path.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder).map_err(failed("make", folder))?;
+        let written = File::create(&path).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        written.map_err(failed("write", &path))
+    }
+
+    /// Copies what is missing of items from volumes. `progress` is told of bytes as they are
+    /// there, those of earlier runs first.
+    ///
+    /// # Errors
+    /// [`StageError`]; what was copied stays and is not copied again.
+    pub fn copy(
+        &self,
+        items: &[&VerifiedItem],
+        volumes: &[Arc<Media>],
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Copied, StageError> {
+        let mut seen = BTreeSet::new();
+        let files: Vec<&ItemFile> = items
+            .iter()
+            .flat_map(|item| &item.manifest().files)
+            .filter(|file| seen.insert(file.sha256))
+            .collect();
+        self.check_space(&files)?;
+        let mut copy = Copy { volumes, progress, found: Copied::default(), pieces: 0, in_a_row: 0 };
+        for file in files {
+            self.copy_file(file, &mut copy)?;
+        }
+        Ok(copy.found)
+    }
+
+    /// Whether the disk can take what is still missing.
+    fn check_space(&self, files: &[&ItemFile]) -> Result<(), StageError> {
+        let mut needed_bytes = SPARE_BYTES;
+        for file in files {
+            // What is written is there; what is reserved counts as used already.
+            let there = fs::metadata(self.file(&file.sha256)).map_or(0, |about| about.len());
+            needed_bytes = needed_bytes.saturating_add(file.bytes.saturating_sub(there));
+        }
+        let disk =
+            statvfs(&self.folder).map_err(|errno| failed("look at", &self.folder)(errno.into()))?;
+        let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        match free_bytes < needed_bytes {
+            true => Err(StageError::Space { path: self.folder.clone(), free_bytes, needed_bytes }),
+            false => Ok(()),
+        }
+    }
+
+    /// The pieces of a file that are there, as its journal says. The journal of a file that was
+    /// taken away says nothing.
+    fn pieces_there(&self, file: &ItemFile) -> Result<BTreeSet<u64>, StageError> {
+        let path = self.journal(&file.sha256);
+        let is_there =
+            fs::symlink_metadata(self.file(&file.sha256)).is_ok_and(|a| a.len() == file.bytes);
+        if !is_there && path.exists() {
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+        }
+        let journal = match fs::read(&path) {
+            Ok(journal) => journal,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            Err(error) => return Err(failed("read", &path)(error)),
+        };
+        // A torn entry at the end says nothing.
+        let whole = journal.chunks_exact(4).map(|e| u32::from_le_bytes([e[0], e[1], e[2], e[3]]));
+        Ok(whole.map(u64::from).filter(|index| *index < piece_count(file.bytes)).collect())
+    }
+
+    fn copy_file(&self, file: &ItemFile, copy: &mut Copy) -> Result<(), StageError> {
+        let path = self.file(&file.sha256);
+        let there = self.pieces_there(file)?;
+        let count = piece_count(file.bytes);
+        for index in &there {
+            (copy.progress)(piece_bytes(file.bytes, *index));
+        }
+        let is_done = there.len() as u64 == count;
+        let target = open_target(&path, file.bytes)?;
+        let journal_path = self.journal(&file.sha256);
+        let flags = OFlags::NOFOLLOW.bits() as i32;
+        let mut journal = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(flags)
+            .open(&journal_path)
+            .map_err(failed("open", &journal_path))?;
+        let whole = thread::scope(|scope| -> Result<Option<Digest>, StageError> {
+            // The pieces of one run come in their order: the SHA-256 keeps up beside them.
+            let mut sha256 = there.is_empty().then(|| Sha::start(scope, &target));
+            let mut is_whole = true;
+            for index in (0..count).filter(|index| !there.contains(index)) {
+                let written = copy.piece(file, index, &target, &path, sha256.as_ref())?;
+                if !written {
+                    is_whole = false;
+                    sha256 = None;
+                    continue;
+                }
+                target.sync_data().map_err(failed("sync", &path))?;
+                let entry = u32::try_from(index).unwrap_or(u32::MAX).to_le_bytes();
+                let noted = journal.write_all(&entry).and_then(|()| journal.sync_data());
+                noted.map_err(failed("write", &journal_path))?;
+            }
+            if !is_whole || is_done {
+                return Ok(None);
+            }
+            let sha256 = sha256.unwrap_or_else(|| {
+                let late = Sha::start(scope, &target);
+                late.take(0, file.bytes);
+                late
+            });
+            sha256.finish().map(Some).map_err(failed("read", &path))
+        })?;
+        match whole {
+            Some(actual) if actual != file.sha256 => Err(StageError::Sha256(file.path.to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes all of it.
+    ///
+    /// # Errors
+    /// [`StageError::Io`].
+    pub fn clear(&self) -> Result<(), StageError> {
+        fs::remove_dir_all(&self.folder).map_err(failed("remove", &self.folder))?;
+        let files = self.folder.join(FILES);
+        fs::create_dir_all(&files).map_err(failed("make", &files))
+    }
+}
+
+/// Opens the file that pieces go into; its blocks are reserved, so that a full disk shows now.
+fn open_target(path: &Path, bytes: u64) -> Result<File, StageError> {
+    let flags = OFlags::NOFOLLOW.bits() as i32;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+    let file = options.open(path).map_err(failed("open", path))?;
+    let have = file.metadata().map_err(failed("look at", path))?.len();
+    if have != bytes {
+        file.set_len(bytes).map_err(failed("resize", path))?;
+        if bytes > 0 {
+            match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+                // Not every file system can; then a full disk shows later.
+                Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(failed("reserve room for", path)(errno.into())),
+            }
+        }
+    }
+    Ok(file)
+}
+
+/// One run over volumes.
+struct Copy<'a> {
+    volumes: &'a [Arc<Media>],
+    progress: &'a mut dyn FnMut(u64),
+    found: Copied,
+    pieces: u64,
+    in_a_row: u64,
+}
+
+impl Copy<'_> {
+    /// Writes a piece from the first volume that has it whole; says whether one had.
+    fn piece(
+        &mut self,
+        file: &ItemFile,
+        index: u64,
+        target: &File,
+        path: &Path,
+        sha256: Option<&Sha>,
+    ) -> Result<bool, StageError> {
+        let name = piece_path(&file.sha256, index);
+        let mut why = "it is on none of the volumes".to_owned();
+        let mut last = None;
+        for media in self.volumes {
+            match copy_piece(media, &name, file, index, target) {
+                Ok(Some(true)) => {
+                    let bytes = piece_bytes(file.bytes, index);
+                    if let Some(sha256) = sha256 {
+                        sha256.take(index * PIECE_BYTES, bytes);
+                    }
+                    self.found.bytes += bytes;
+                    (self.progress)(bytes);
+                    self.pieces += 1;
+                    self.in_a_row = 0;
+                    return Ok(true);
+                }
+                Ok(Some(false)) => {
+                    let at = media.path().display();
+                    why = format!("it is damaged on {at}");
+                }
+                Ok(None) => {}
+                Err(PieceError::Target(source)) => return Err(failed("write", path)(source)),
+                Err(PieceError::Media(error)) => {
+                    why = error.to_string();
+                    last = Some(error);
+                }
+            }
+        }
+        if let Some(source) = last {
+            self.in_a_row += 1;
+            if self.in_a_row >= FAILURES_IN_A_ROW_MAX {
+                return Err(StageError::Media { copied: self.pieces, source });
+            }
+        }
+        self.found.missing.push(Missing { file: file.path.to_string(), index, why });
+        Ok(false)
+    }
+}
+
+enum PieceError {
+    Media(MediaError),
+    Target(io::Error),
+}
+
+/// Reads a piece once, hashing and writing what was read; says whether it is right.
+fn copy_piece(
+    media: &Media,
+    name: &str,
+    file: &ItemFile,
+    index: u64,
+    target: &File,
+) -> Result<Option<bool>, PieceError> {
+    let Some(mut source) = media.file(name).map_err(PieceError::Media)? else {
+        return Ok(None);
+    };
+    let expected = piece_bytes(file.bytes, index);
+    if source.bytes != expected {
+        return Ok(Some(false));
+    }
+    let mut hasher = PieceHasher::new(file.bytes, index);
+    let mut buffer = vec![0; BUFFER_BYTES.min(expected.max(1) as usize)];
+    let mut done = 0;
+    while done < expected {
+        let most = buffer.len().min((expected - done) as usize);
+        let read = source.read(&mut buffer[..most]).map_err(PieceError::Media)?;
+        if read == 0 {
+            // It became shorter.
+            return Ok(Some(false));
+        }
+        hasher.update(&buffer[..read]);
+        let at = index * PIECE_BYTES + done;
+        target.write_all_at(&buffer[..read], at).map_err(PieceError::Target)?;
+        done += read as u64;
+    }
+    Ok(Some(Some(&hasher.finish()) == file.pieces.get(index as usize)))
+}
+
+/// SHA-256 of a file on a thread of its own, for it takes longer than all else: of what was copied,
+/// from where it was copied to.
+struct Sha<'scope> {
+    ranges: Sender<(u64, u64)>,
+    thread: ScopedJoinHandle<'scope, io::Result<Digest>>,
+}
+
+impl<'scope> Sha<'scope> {
+    fn start<'env>(scope: &'scope Scope<'scope, 'env>, target: &'scope File) -> Sha<'scope> {
+        let (ranges, inbox) = channel();
+        let thread = scope.spawn(move || {
+            let mut sha256 = Sha256::new();
+            inbox.into_iter().try_for_each(|(at, bytes)| add(&mut sha256, target, at, bytes))?;
+            Ok(Digest(sha256.finalize().into()))
+        });
+        Sha { ranges, thread }
+    }
+
+    /// The next bytes that are there.
+    fn take(&self, at: u64, bytes: u64) {
+        // A thread that ended early says why when it is joined.
+        let _ = self.ranges.send((at, bytes));
+    }
+
+    fn finish(self) -> io::Result<Digest> {
+        drop(self.ranges);
+        self.thread.join().expect("hashing does not panic")
+    }
+}
+
+fn add(sha256: &mut Sha256, target: &File, at: u64, bytes: u64) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut done = 0;
+    while done < bytes {
+        let most = buffer.len().min((bytes - done) as usize);
+        target.read_exact_at(&mut buffer[..most], at + done)?;
+        sha256.update(&buffer[..most]);
+        done += most as u64;
+    }
+    Ok(())
+}
+
+/// Checks a whole file against its manifest: the BLAKE3 of its pieces, on all cores.
+///
+/// # Errors
+/// What cannot be read.
+pub fn is_whole(path: &Path, file: &ItemFile) -> io::Result<bool> {
+    let source = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
+        .open(path)?;
+    let about = source.metadata()?;
+    if !about.is_file() || about.len() != file.bytes {
+        return Ok(false);
+    }
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let count = piece_count(file.bytes);
+    let next = std::sync::atomic::AtomicU64::new(0);
+    let work = || -> io::Result<bool> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if index >= count {
+                return Ok(true);
+            }
+            if Some(&piece_digest(&source, file.bytes, index, &mut buffer)?)
+                != file.pieces.get(index as usize)
+            {
+                return Ok(false);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.min(count as usize)).map(|_| scope.spawn(work)).collect();
+        let ended = workers.into_iter().map(|worker| worker.join().expect("no worker panics"));
+        ended.collect::<io::Result<Vec<bool>>>().map(|all| all.into_iter().all(|one| one))
+    })
+}
+
+fn piece_digest(
+    source: &File,
+    object_bytes: u64,
+    index: u64,
+    buffer: &mut [u8],
+) -> io::Result<Digest> {
+    let mut hasher = PieceHasher::new(object_bytes, index);
+    let (mut at, end) = (index * PIECE_BYTES, index * PIECE_BYTES);
+    let end = end + piece_bytes(object_bytes, index);
+    while at < end {
+        let most = buffer.len().min((end - at) as usize);
+        source.read_exact_at(&mut buffer[..most], at)?;
+        hasher.update(&buffer[..most]);
+        at += most as u64;
+    }
+    Ok(hasher.finish())
+}

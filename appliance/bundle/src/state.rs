@@ -1,0 +1,502 @@
+//! What a site trusts and has, as one value: verbs make the next value and write nothing.
+//!
+//! An item comes in quarantined, is approved, and becomes the active one of its name on trial,
+//! while the one before it is kept; then it is marked good, or rolled back. Knows no disk and no
+//! clock.
+
+use std::collections::BTreeMap;
+
+use ledger::time::{Standing, Statement, TimeError, TimeLedger, TimePolicy, TwoPeople};
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::map::{Map, MapError};
+use crate::names::{Issuer, ItemId, Kind};
+use crate::repository::TrustedRepository;
+use crate::verify::{Trust, VerifiedBundle, VerifiedItem};
+
+/// Items that a store may have.
+const ITEMS_MAX: usize = 10_000;
+
+/// Why a verb is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// There is no such item.
+    #[error("the store has no item {0}; 'redoubt models' lists what it has")]
+    Unknown(String),
+    /// It was not approved.
+    #[error("{0} is not approved yet; approve it first")]
+    NotApproved(Box<ItemId>),
+    /// The authority revoked it.
+    #[error("{id} is revoked: {reason}")]
+    Revoked {
+        /// Which.
+        id: Box<ItemId>,
+        /// Why, as the authority says.
+        reason: String,
+    },
+    /// Its signatures have expired.
+    #[error("{id} has expired by {by_s} seconds of trusted time; import a newer release")]
+    Expired {
+        /// Which.
+        id: Box<ItemId>,
+        /// How long ago.
+        by_s: u64,
+    },
+    /// It is active already.
+    #[error("{0} is active already")]
+    Active(Box<ItemId>),
+    /// It is active, or what would be rolled back to.
+    #[error("{0} is in use; activate another version first")]
+    InUse(Box<ItemId>),
+    /// Nothing of this name is active.
+    #[error("no {kind} {name} is active")]
+    NotActive {
+        /// Which kind.
+        kind: Kind,
+        /// Of what name.
+        name: String,
+    },
+    /// There is nothing to go back to.
+    #[error("{kind} {name} has no earlier version to go back to")]
+    NothingBefore {
+        /// Which kind.
+        kind: Kind,
+        /// Of what name.
+        name: String,
+    },
+    /// It is already in use as what it is.
+    #[error("the {0}'s repository is older than what is trusted")]
+    Older(Issuer),
+    /// The store is full.
+    #[error("the store has {ITEMS_MAX} items; remove some first")]
+    Full,
+    /// The time.
+    #[error(transparent)]
+    Time(#[from] TimeError),
+    /// A map.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// What it says cannot be read.
+    #[error("{id} cannot be put in force: {reason}")]
+    Content {
+        /// Which.
+        id: Box<ItemId>,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Where an item stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It was imported, and nobody has said that it may be used.
+    Quarantined,
+    /// It may be activated.
+    Approved,
+}
+
+/// An item of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredItem {
+    /// Which it is.
+    pub id: ItemId,
+    /// A line for people.
+    pub title: String,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Whose signatures it needed and had.
+    pub signed_by: Vec<Issuer>,
+    /// When the first of those expires: seconds since 1970.
+    pub expires: i64,
+    /// The estimate when it came in: seconds since 1970.
+    pub imported_at: u64,
+    /// Where it stands.
+    pub status: Status,
+}
+
+/// What is active under a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Active {
+    /// The manifest's digest.
+    pub current: Digest,
+    /// What it took the place of.
+    pub previous: Option<Digest>,
+    /// Whether it has yet to prove itself.
+    pub is_on_trial: bool,
+}
+
+/// One name of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Slot {
+    /// Which kind.
+    pub kind: Kind,
+    /// Of what name.
+    pub name: String,
+}
+
+impl From<Slot> for String {
+    fn from(slot: Slot) -> String {
+        format!("{}/{}", slot.kind, slot.name)
+    }
+}
+
+impl TryFrom<String> for Slot {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Slot, String> {
+        let (kind, name) = text.split_once('/').ok_or("no slot")?;
+        let kind = Kind::ALL.into_iter().find(|k| k.as_str() == kind).ok_or("no kind")?;
+        Ok(Slot { kind, name: name.to_owned() })
+    }
+}
+
+/// The authority's list of what may no longer be used.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Revocation {
+    format: u32,
+    revoked: Vec<Revoked>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Revoked {
+    id: ItemId,
+    reason: String,
+}
+
+/// What a site trusts and has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreState {
+    map: Map,
+    vendor: Option<TrustedRepository>,
+    authority: TrustedRepository,
+    time: TimeLedger,
+    items: BTreeMap<Digest, StoredItem>,
+    active: BTreeMap<Slot, Active>,
+    revoked: BTreeMap<ItemId, String>,
+}
+
+impl StoreState {
+    /// A site that trusts two roots, and has nothing.
+    pub fn first(
+        vendor: Option<TrustedRepository>,
+        authority: TrustedRepository,
+        time: TimeLedger,
+    ) -> StoreState {
+        StoreState {
+            map: Map::at_first(),
+            vendor,
+            authority,
+            time,
+            items: BTreeMap::new(),
+            active: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+        }
+    }
+
+    /// What something that arrives is verified against.
+    pub fn trust<'a>(&'a self, site: &'a str) -> Trust<'a> {
+        let vendor = self.vendor.as_ref();
+        Trust { vendor, authority: &self.authority, map: &self.map, site }
+    }
+
+    /// What is known of the time.
+    pub fn time(&self) -> &TimeLedger {
+        &self.time
+    }
+
+    /// Monotonic time has passed, or people have corrected it.
+    pub fn with_time(&self, time: TimeLedger) -> StoreState {
+        StoreState { time, ..self.clone() }
+    }
+
+    /// The items, by their manifests' digests.
+    pub fn items(&self) -> &BTreeMap<Digest, StoredItem> {
+        &self.items
+    }
+
+    /// What is active.
+    pub fn active(&self) -> &BTreeMap<Slot, Active> {
+        &self.active
+    }
+
+    /// What the authority revoked, and why.
+    pub fn revoked(&self) -> &BTreeMap<ItemId, String> {
+        &self.revoked
+    }
+
+    /// An item by its manifest's digest, or by its name where that is clear.
+    ///
+    /// # Errors
+    /// [`StateError::Unknown`].
+    pub fn find(&self, text: &str) -> Result<Digest, StateError> {
+        let by_digest = Digest::try_from(text.to_owned()).ok();
+        if let Some(digest) = by_digest.filter(|digest| self.items.contains_key(digest)) {
+            return Ok(digest);
+        }
+        let of_name = self.items.iter().find(|(_, item)| item.id.to_string() == text);
+        let found = of_name.map(|(digest, _)| *digest);
+        found.ok_or_else(|| StateError::Unknown(text.chars().take(200).collect()))
+    }
+
+    fn item(&self, digest: &Digest) -> Result<&StoredItem, StateError> {
+        self.items.get(digest).ok_or_else(|| StateError::Unknown(digest.to_string()))
+    }
+
+    /// How the signatures of something that expires then stand.
+    pub fn standing(&self, expires: i64, kind: Kind, policy: &TimePolicy) -> Standing {
+        self.time.judge(u64::try_from(expires).unwrap_or(0), kind.as_str(), policy)
+    }
+
+    /// The time as a bundle moves it: the authority said when it signed.
+    ///
+    /// # Errors
+    /// [`StateError::Time`] where two people must agree to such a step.
+    pub fn risen(
+        &self,
+        bundle: &VerifiedBundle,
+        policy: &TimePolicy,
+        approvers: Option<TwoPeople>,
+    ) -> Result<TimeLedger, StateError> {
+        let Some((issued_at, statement)) = stated(bundle) else { return Ok(self.time.clone()) };
+        Ok(match approvers {
+            None => self.time.rise(issued_at, statement, policy)?,
+            Some(people) => self.time.rise_approved(issued_at, statement, people)?,
+        })
+    }
+
+    /// A bundle was verified, and the files of these of its items are there: its repositories are
+    /// trusted from now on, the items are quarantined. Items that the store has stay as they are.
+    ///
+    /// # Errors
+    /// [`StateError::Full`].
+    pub fn import(
+        &self,
+        bundle: &VerifiedBundle,
+        kept: &[&VerifiedItem],
+        time: TimeLedger,
+    ) -> Result<StoreState, StateError> {
+        let mut next = StoreState { time, ..self.clone() };
+        for repository in bundle.repositories() {
+            let trusted = repository.trusted().clone();
+            match repository.issuer() {
+                Issuer::Vendor => next.vendor = Some(trusted),
+                Issuer::Authority => next.authority = trusted,
+            }
+        }
+        // A newer release says of older items, too, that they hold for longer.
+        for item in bundle.items() {
+            if let Some(stored) = next.items.get_mut(&item.manifest_sha256()) {
+                stored.expires = item.expires();
+            }
+        }
+        let imported_at = next.time.interval().estimate_unix_s;
+        for item in kept {
+            next.items.entry(item.manifest_sha256()).or_insert_with(|| StoredItem {
+                id: item.id().clone(),
+                title: item.manifest().title.clone(),
+                bytes: item.manifest().bytes(),
+                signed_by: item.signed_by().to_vec(),
+                expires: item.expires(),
+                imported_at,
+                status: Status::Quarantined,
+            });
+        }
+        if next.items.len() > ITEMS_MAX { Err(StateError::Full) } else { Ok(next) }
+    }
+
+    /// An item may be used.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn approve(&self, digest: &Digest) -> Result<StoreState, StateError> {
+        self.usable(self.item(digest)?)?;
+        let mut next = self.clone();
+        if let Some(item) = next.items.get_mut(digest) {
+            item.status = Status::Approved;
+        }
+        Ok(next)
+    }
+
+    fn usable(&self, item: &StoredItem) -> Result<(), StateError> {
+        match self.revoked.get(&item.id) {
+            Some(reason) => {
+                let id = Box::new(item.id.clone());
+                Err(StateError::Revoked { id, reason: reason.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// An approved item becomes the active one of its name, on trial; what was active is kept.
+    /// `content` is what a map or a revocation says, which is in force at once.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn activate(
+        &self,
+        digest: &Digest,
+        content: &[u8],
+        policy: &TimePolicy,
+    ) -> Result<StoreState, StateError> {
+        let item = self.item(digest)?;
+        let id = || Box::new(item.id.clone());
+        self.usable(item)?;
+        if item.status != Status::Approved {
+            return Err(StateError::NotApproved(id()));
+        }
+        if let Standing::Refused { by_s, .. } = self.standing(item.expires, item.id.kind, policy) {
+            return Err(StateError::Expired { id: id(), by_s });
+        }
+        let slot = Slot { kind: item.id.kind, name: item.id.name.clone() };
+        let before = self.active.get(&slot);
+        if before.is_some_and(|active| active.current == *digest) {
+            return Err(StateError::Active(id()));
+        }
+        let mut next = self.clone();
+        // What was on trial itself and did not prove good is nothing to go back to.
+        let previous = before.and_then(|active| match active.is_on_trial {
+            true => active.previous,
+            false => Some(active.current),
+        });
+        let is_on_trial = item.id.kind == Kind::Model || item.id.kind == Kind::Image;
+        next.active.insert(slot, Active { current: *digest, previous, is_on_trial });
+        match item.id.kind {
+            Kind::Map => next.put_map(content)?,
+            Kind::Revocation => next.revoke(&item.id, content)?,
+            _ => {}
+        }
+        Ok(next)
+    }
+
+    fn put_map(&mut self, content: &[u8]) -> Result<(), StateError> {
+        self.map = Map::parse(content)?;
+        // A site that the map has taken away from the vendor forgets its keys: to come back it
+        // enrols them anew.
+        if !self.map.wants(Issuer::Vendor) {
+            self.vendor = None;
+        }
+        Ok(())
+    }
+
+    fn revoke(&mut self, id: &ItemId, content: &[u8]) -> Result<(), StateError> {
+        let wrong = |reason: String| StateError::Content { id: Box::new(id.clone()), reason };
+        let list: Revocation =
+            serde_json::from_slice(content).map_err(|error| wrong(error.to_string()))?;
+        if list.format != 1 {
+            return Err(wrong(format!("it has format {}, this program knows 1", list.format)));
+        }
+        for Revoked { id, reason } in list.revoked {
+            self.revoked.insert(id, reason.chars().take(200).collect());
+        }
+        let (items, revoked) = (&self.items, &self.revoked);
+        let is_revoked =
+            |digest: &Digest| items.get(digest).is_some_and(|item| revoked.contains_key(&item.id));
+        self.active.retain(|_, active| {
+            if active.previous.as_ref().is_some_and(is_revoked) {
+                active.previous = None;
+            }
+            !is_revoked(&active.current)
+        });
+        Ok(())
+    }
+
+    fn slot_of(&self, kind: Kind, name: &str) -> Result<(Slot, &Active), StateError> {
+        let slot = Slot { kind, name: name.to_owned() };
+        match self.active.get(&slot) {
+            Some(active) => Ok((slot, active)),
+            None => Err(StateError::NotActive { kind, name: name.to_owned() }),
+        }
+    }
+
+    /// What is active under a name has proved itself.
+    ///
+    /// # Errors
+    /// [`StateError::NotActive`].
+    pub fn mark_good(&self, kind: Kind, name: &str) -> Result<StoreState, StateError> {
+        let (slot, active) = self.slot_of(kind, name)?;
+        let good = Active { is_on_trial: false, ..active.clone() };
+        let mut next = self.clone();
+        next.active.insert(slot, good);
+        Ok(next)
+    }
+
+    /// The version before takes its place again. What was never good and took nothing's place is
+    /// active no more.
+    ///
+    /// # Errors
+    /// [`StateError::NothingBefore`].
+    pub fn roll_back(&self, kind: Kind, name: &str) -> Result<StoreState, StateError> {
+        let (slot, active) = self.slot_of(kind, name)?;
+        let mut next = self.clone();
+        match (active.previous, active.is_on_trial) {
+            (Some(previous), _) => {
+                // Nothing is kept of what did not do: going back twice would bring it back.
+                let back = Active { current: previous, previous: None, is_on_trial: false };
+                next.active.insert(slot, back);
+            }
+            (None, true) => {
+                next.active.remove(&slot);
+            }
+            (None, false) => {
+                return Err(StateError::NothingBefore { kind, name: name.to_owned() });
+            }
+        }
+        Ok(next)
+    }
+
+    /// What was on trial when the power failed is rolled back.
+    pub fn after_a_cut(&self) -> StoreState {
+        let on_trial: Vec<Slot> = self
+            .active
+            .iter()
+            .filter(|(_, active)| active.is_on_trial)
+            .map(|(slot, _)| slot.clone())
+            .collect();
+        on_trial.iter().fold(self.clone(), |state, slot| {
+            state.roll_back(slot.kind, &slot.name).expect("what is on trial can be rolled back")
+        })
+    }
+
+    /// Nothing is active under a name any more.
+    ///
+    /// # Errors
+    /// [`StateError::NotActive`].
+    pub fn deactivate(&self, kind: Kind, name: &str) -> Result<StoreState, StateError> {
+        let (slot, _) = self.slot_of(kind, name)?;
+        let mut next = self.clone();
+        next.active.remove(&slot);
+        Ok(next)
+    }
+
+    /// An item goes.
+    ///
+    /// # Errors
+    /// [`StateError::InUse`] for what is active, or would be rolled back to.
+    pub fn remove(&self, digest: &Digest) -> Result<StoreState, StateError> {
+        let item = self.item(digest)?;
+        let uses =
+            |active: &Active| active.current == *digest || active.previous.as_ref() == Some(digest);
+        if self.active.values().any(uses) {
+            return Err(StateError::InUse(Box::new(item.id.clone())));
+        }
+        let mut next = self.clone();
+        next.items.remove(digest);
+        Ok(next)
+    }
+}
+
+/// When the authority signed a bundle, and the statement that says so.
+fn stated(bundle: &VerifiedBundle) -> Option<(u64, Statement)> {
+    let authority = bundle.repository(Issuer::Authority)?;
+    let version = authority.versions().timestamp;
+    let statement = Statement { repository: Issuer::Authority.to_string(), version };
+    Some((authority.issued_at()?, statement))
+}

@@ -1,0 +1,340 @@
+//! The store: from staging to active and back, and every write of it failing or being the last
+//! before a power cut.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bundle::names::{Issuer, ItemId, Kind};
+use bundle::state::{Slot, Status};
+use bundle::{Digest, Media, Staging, StateError, Store, StoreError, StoreState, verify};
+use depot::Role;
+use ledger::disk::{Disk, Fault, Plan};
+use ledger::time::{TimeLedger, TimePolicy, TwoPeople};
+
+use crate::desk::{LATER, MODEL, NOW, POLICY, SITE, World, copy_folder, item};
+
+const DAY_S: u64 = 86_400;
+
+fn first(world: &World, time: TimeLedger) -> StoreState {
+    StoreState::first(Some(world.vendor.trusted()), world.authority.trusted(), time)
+}
+
+fn some_time() -> TimeLedger {
+    TimeLedger::starting_at(NOW - 30 * DAY_S).unwrap()
+}
+
+/// Copies a bundle into staging, as an importer does.
+fn stage(folder: &Path, state: &StoreState, bundle: &Path) -> Staging {
+    let staging = Staging::open(&folder.join("staging")).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let media = Arc::new(Media::open(bundle).unwrap());
+    let found = verify(&media, state.trust(SITE), scratch.path()).unwrap();
+    staging.take_metadata(&found).unwrap();
+    let items: Vec<_> = found.items().iter().collect();
+    let copied = staging.copy(&items, &[media], &mut |_| {}).unwrap();
+    assert_eq!(copied.missing, []);
+    staging
+}
+
+fn take(store: &mut Store, staging: &Staging) -> Result<bundle::Imported, StoreError> {
+    store.import(staging, SITE, &TimePolicy::default(), None)
+}
+
+/// A store of its own with what a world publishes now.
+struct Box {
+    folder: tempfile::TempDir,
+    store: Store,
+}
+
+impl Box {
+    fn new(world: &World) -> Box {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        fs::create_dir(&path).unwrap();
+        let store = Store::create(&Disk::real(), &path, first(world, some_time())).unwrap();
+        Box { folder, store }
+    }
+
+    fn import(&mut self, bundle: &Path) -> Result<bundle::Imported, StoreError> {
+        let staging = stage(self.folder.path(), self.store.state(), bundle);
+        take(&mut self.store, &staging)
+    }
+
+    fn digest(&self, id: &str) -> Digest {
+        self.store.state().find(id).unwrap()
+    }
+
+    fn activate(&mut self, id: &str, content: &[u8]) -> Result<(), StoreError> {
+        let digest = self.digest(id);
+        let approved = self.store.state().approve(&digest)?;
+        let next = approved.activate(&digest, content, &TimePolicy::default())?;
+        self.store.commit(next)
+    }
+
+    fn active(&self) -> BTreeMap<String, ItemId> {
+        let state = self.store.state();
+        let named = |(slot, active): (&Slot, &bundle::state::Active)| {
+            (String::from(slot.clone()), state.items()[&active.current].id.clone())
+        };
+        state.active().iter().map(named).collect()
+    }
+}
+
+#[test]
+fn an_item_comes_in_is_approved_active_good_and_rolled_back() {
+    let world = World::new();
+    let mut site = Box::new(&world);
+    let imported = site.import(&world.bundle("one")).unwrap();
+    assert_eq!(imported.items.len(), 2);
+    let one = site.digest(MODEL);
+    assert_eq!(site.store.state().items()[&one].status, Status::Quarantined);
+    let policy = TimePolicy::default();
+    let early = site.store.state().activate(&one, b"", &policy).unwrap_err();
+    assert!(matches!(early, StateError::NotApproved(_)));
+    site.activate(MODEL, b"").unwrap();
+    let good = site.store.state().mark_good(Kind::Model, "tiny").unwrap();
+    site.store.commit(good).unwrap();
+    let manifest = site.store.check(&one).unwrap();
+    for file in &manifest.files {
+        assert!(site.store.path(&one, &file.path).is_file());
+    }
+    assert_eq!(site.store.content(&one, "card.toml").unwrap(), b"card");
+    // The next version, and back.
+    let second = "vendor/model/tiny/2.json";
+    world.add(&world.vendor, second, &[("tiny.gguf", b"better"), ("card.toml", b"card")]);
+    world.authority.desk.adopt(&world.vendor.desk, &item(second)).unwrap();
+    world.vendor.release();
+    world.authority.release();
+    let imported = site.import(&world.bundle("two")).unwrap();
+    assert_eq!((imported.items.len(), imported.known.len()), (1, 2));
+    site.activate(second, b"").unwrap();
+    assert_eq!(site.active()["model/tiny"], item(second));
+    assert!(matches!(site.store.state().remove(&one).unwrap_err(), StateError::InUse(_)));
+    let back = site.store.state().roll_back(Kind::Model, "tiny").unwrap();
+    site.store.commit(back).unwrap();
+    assert_eq!(site.active()["model/tiny"], item(MODEL));
+    let again = site.store.state().roll_back(Kind::Model, "tiny").unwrap_err();
+    assert!(matches!(again, StateError::NothingBefore { .. }));
+    // What is not in use can go, but not while a server has it mapped.
+    let two = site.digest(second);
+    site.store.remove(&two).unwrap();
+    site.store.collect(&[two]).unwrap();
+    assert!(site.store.files(&two).is_dir());
+    site.store.collect(&[]).unwrap();
+    assert!(!site.store.files(&two).exists() && site.store.files(&one).is_dir());
+}
+
+#[test]
+fn an_import_again_changes_nothing() {
+    let world = World::new();
+    let mut site = Box::new(&world);
+    let bundle = world.bundle("one");
+    site.import(&bundle).unwrap();
+    let before = site.store.state().clone();
+    let again = site.import(&bundle).unwrap();
+    assert_eq!((again.items.len(), again.known.len()), (0, 2));
+    assert!(*site.store.state() == before);
+}
+
+#[test]
+fn what_was_staged_is_not_believed() {
+    let world = World::new();
+    let bundle = world.bundle("one");
+    let check = |change: &dyn Fn(&Path, &Staging), expected: &str| {
+        let mut site = Box::new(&world);
+        let staging = stage(site.folder.path(), site.store.state(), &bundle);
+        change(staging.folder(), &staging);
+        let error = match take(&mut site.store, &staging) {
+            Ok(imported) => format!("{:?}", imported.not_taken),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains(expected), "{error}");
+        assert!(!site.store.state().items().values().any(|i| i.id == item(MODEL)));
+    };
+    let weights = |staging: &Staging| staging.file(&bundle::digest::sha256(b"weights"));
+    check(&|_, staging| fs::write(weights(staging), "Weights").unwrap(), "not what was signed");
+    check(&|_, staging| fs::write(weights(staging), "weights!").unwrap(), "not what was signed");
+    check(&|_, staging| fs::remove_file(weights(staging)).unwrap(), "not copied whole");
+    check(
+        &|_, staging| {
+            fs::remove_file(weights(staging)).unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", weights(staging)).unwrap();
+        },
+        "not copied whole",
+    );
+    check(
+        &|folder, _| fs::write(folder.join("metadata/vendor/timestamp.json"), "{}").unwrap(),
+        "5.4.1",
+    );
+    check(&|folder, _| fs::remove_dir_all(folder.join("targets/vendor")).unwrap(), "not in the");
+}
+
+#[test]
+fn time_moves_with_what_the_authority_signs() {
+    let world = World::new();
+    let bundle = world.bundle("one");
+    let mut site = Box::new(&world);
+    site.import(&bundle).unwrap();
+    assert_eq!(site.store.state().time().interval().floor_unix_s, NOW);
+    // A step of years needs two people.
+    let far = NOW + 3 * 366 * DAY_S;
+    world.authority.sign_next(Role::Timestamp, far, far + DAY_S);
+    let ahead = world.bundle("ahead");
+    let error = site.import(&ahead).unwrap_err();
+    assert!(matches!(error, StoreError::State(StateError::Time(_))), "{error}");
+    assert_eq!(site.store.state().time().interval().floor_unix_s, NOW);
+    let staging = stage(site.folder.path(), site.store.state(), &ahead);
+    let people = TwoPeople::new("ann", "ben").unwrap();
+    site.store.import(&staging, SITE, &TimePolicy::default(), Some(people)).unwrap();
+    assert_eq!(site.store.state().time().interval().floor_unix_s, far);
+    // What expired meanwhile is not revived by it.
+    let error = site.activate(MODEL, b"").unwrap_err();
+    assert!(error.to_string().contains("has expired"), "{error}");
+}
+
+#[test]
+fn expired_items_are_not_activated_and_clocks_do_not_matter() {
+    let world = World::new();
+    let mut site = Box::new(&world);
+    site.import(&world.bundle("one")).unwrap();
+    // The estimate alone makes stale, the floor refuses.
+    let stale = site.store.state().time().elapse(std::time::Duration::from_secs(200 * DAY_S));
+    let stale = site.store.state().with_time(stale);
+    site.store.commit(stale).unwrap();
+    site.activate(MODEL, b"").unwrap();
+    let people = TwoPeople::new("ann", "ben").unwrap();
+    let late = site.store.state().time().correct(LATER + 1, people).unwrap();
+    let late = site.store.state().with_time(late);
+    site.store.commit(late).unwrap();
+    let error = site.activate(POLICY, b"").unwrap_err();
+    assert!(error.to_string().contains("has expired by 1 seconds"), "{error}");
+}
+
+#[test]
+fn a_revoked_item_stops_and_never_comes_back() {
+    let world = World::new();
+    let mut site = Box::new(&world);
+    site.import(&world.bundle("one")).unwrap();
+    site.activate(MODEL, b"").unwrap();
+    let list =
+        format!(r#"{{"format": 1, "revoked": [{{"id": "{MODEL}", "reason": "poisoned"}}]}}"#);
+    let id = "authority/revocation/site/1.json";
+    world.add(&world.authority, id, &[("revocation.json", list.as_bytes())]);
+    world.authority.release();
+    site.import(&world.bundle("revoking")).unwrap();
+    site.activate(id, list.as_bytes()).unwrap();
+    assert!(!site.active().contains_key("model/tiny"));
+    let error = site.activate(MODEL, b"").unwrap_err();
+    assert!(error.to_string().contains("revoked: poisoned"), "{error}");
+}
+
+#[test]
+fn the_vendor_is_rotated_out_and_the_site_still_updates() {
+    let world = World::new();
+    let mut site = Box::new(&world);
+    site.import(&world.bundle("one")).unwrap();
+    let map = br#"{"format": 1, "mappings": [{"issuers": ["authority"],
+        "kinds": ["model", "adapter", "image", "document"], "repositories": ["authority"]}]}"#;
+    let id = "authority/map/site/1.json";
+    world.add(&world.authority, id, &[("map.json", map)]);
+    world.authority.release();
+    site.import(&world.bundle("leaving")).unwrap();
+    site.activate(id, map).unwrap();
+    // No vendor signature is needed for anything now, and none counts.
+    let own = "authority/model/tiny/1.json";
+    world.add(&world.authority, own, &[("tiny.gguf", b"ours"), ("card.toml", b"card")]);
+    let theirs = "vendor/model/late/1.json";
+    world.add(&world.vendor, theirs, &[("tiny.gguf", b"late"), ("card.toml", b"card")]);
+    world.authority.desk.adopt(&world.vendor.desk, &item(theirs)).unwrap();
+    world.vendor.release();
+    world.authority.release();
+    let imported = site.import(&world.bundle("after")).unwrap();
+    assert_eq!(imported.items.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>(), [item(own)]);
+    site.activate(own, b"").unwrap();
+    assert_eq!(site.active()["model/tiny"].issuer, Issuer::Authority);
+}
+
+/// Everything of a store that a state names, for comparison.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    fn walk(at: &Path, base: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
+        for entry in fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => walk(&path, base, found),
+                false => {
+                    let name = path.strip_prefix(base).unwrap().to_owned();
+                    found.insert(name, fs::read(&path).unwrap());
+                }
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(folder, folder, &mut found);
+    found
+}
+
+#[test]
+fn a_fault_at_any_write_leaves_the_old_or_the_new() {
+    let world = World::new();
+    let bundle = world.bundle("one");
+    let prepared = tempfile::tempdir().unwrap();
+    let before = {
+        fs::create_dir(prepared.path().join("store")).unwrap();
+        let path = prepared.path().join("store");
+        let store = Store::create(&Disk::real(), &path, first(&world, some_time())).unwrap();
+        stage(prepared.path(), store.state(), &bundle);
+        store.state().clone()
+    };
+    let acts = |store: &mut Store, staging: &Staging| -> Result<Vec<StoreState>, StoreError> {
+        let mut states = vec![store.state().clone()];
+        take(store, staging)?;
+        states.push(store.state().clone());
+        let one = store.state().find(MODEL).unwrap();
+        let approved = store.state().approve(&one)?;
+        store.commit(approved)?;
+        let active = store.state().activate(&one, b"", &TimePolicy::default())?;
+        store.commit(active)?;
+        let good = store.state().mark_good(Kind::Model, "tiny")?;
+        store.commit(good)?;
+        states.push(store.state().clone());
+        Ok(states)
+    };
+    let mut tried = 0;
+    for fault in [Fault::Broken, Fault::Full, Fault::Cut] {
+        for at in 0.. {
+            let folder = tempfile::tempdir().unwrap();
+            copy_folder(prepared.path(), folder.path());
+            let disk = Disk::faulty(folder.path(), Plan { at, fault, seed: at * 31 + 7 });
+            let path = folder.path().join("store");
+            let staging = Staging::open(&folder.path().join("staging")).unwrap();
+            let outcome = Store::open(&disk, &path)
+                .and_then(|mut store| acts(&mut store, &staging).map(|states| states.len()));
+            let fired = disk.fault_fired();
+            if fault == Fault::Cut {
+                disk.cut_power();
+            }
+            drop(disk);
+            let real = Disk::real();
+            let store = Store::open(&real, &path).unwrap();
+            let state = store.state().clone();
+            for digest in state.items().keys() {
+                store.check(digest).unwrap();
+            }
+            // The old, whole, or one of the new ones.
+            assert!(state == before || state.items().len() == 2, "{fault:?} at {at}");
+            assert!(state.active().values().all(|active| !active.is_on_trial));
+            drop(store);
+            let settled = contents(&path);
+            drop(Store::open(&real, &path).unwrap());
+            assert_eq!(contents(&path), settled, "{fault:?} at {at}: a second recovery");
+            tried += 1;
+            if !fired {
+                outcome.unwrap();
+                break;
+            }
+        }
+    }
+    assert!(tried > 100, "{tried}");
+}
