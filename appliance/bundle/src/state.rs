@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use ledger::time::{Standing, Statement, TimeError, TimeLedger, TimePolicy, TwoPeople};
+use ledger::time::{Standing, Statement, TimeLedger, TimePolicy};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -71,9 +71,6 @@ pub enum StateError {
     /// The store is full.
     #[error("the store has {ITEMS_MAX} items; remove some first")]
     Full,
-    /// The time.
-    #[error(transparent)]
-    Time(#[from] TimeError),
     /// A map.
     #[error(transparent)]
     Map(#[from] MapError),
@@ -177,7 +174,6 @@ pub struct StoreState {
     map: Map,
     vendor: Option<TrustedRepository>,
     authority: TrustedRepository,
-    time: TimeLedger,
     items: BTreeMap<Digest, StoredItem>,
     active: BTreeMap<Slot, Active>,
     revoked: BTreeMap<ItemId, String>,
@@ -185,16 +181,11 @@ pub struct StoreState {
 
 impl StoreState {
     /// A site that trusts two roots, and has nothing.
-    pub fn first(
-        vendor: Option<TrustedRepository>,
-        authority: TrustedRepository,
-        time: TimeLedger,
-    ) -> StoreState {
+    pub fn first(vendor: Option<TrustedRepository>, authority: TrustedRepository) -> StoreState {
         StoreState {
             map: Map::at_first(),
             vendor,
             authority,
-            time,
             items: BTreeMap::new(),
             active: BTreeMap::new(),
             revoked: BTreeMap::new(),
@@ -207,14 +198,13 @@ impl StoreState {
         Trust { vendor, authority: &self.authority, map: &self.map, site }
     }
 
-    /// What is known of the time.
-    pub fn time(&self) -> &TimeLedger {
-        &self.time
-    }
-
-    /// Monotonic time has passed, or people have corrected it.
-    pub fn with_time(&self, time: TimeLedger) -> StoreState {
-        StoreState { time, ..self.clone() }
+    /// SHA-256 of the root that is trusted of an issuer: what people compare.
+    pub fn root_fingerprint(&self, issuer: Issuer) -> Option<Digest> {
+        match issuer {
+            Issuer::Vendor => self.vendor.as_ref(),
+            Issuer::Authority => Some(&self.authority),
+        }
+        .map(TrustedRepository::root_fingerprint)
     }
 
     /// The items, by their manifests' digests.
@@ -250,28 +240,6 @@ impl StoreState {
         self.items.get(digest).ok_or_else(|| StateError::Unknown(digest.to_string()))
     }
 
-    /// How the signatures of something that expires then stand.
-    pub fn standing(&self, expires: i64, kind: Kind, policy: &TimePolicy) -> Standing {
-        self.time.judge(u64::try_from(expires).unwrap_or(0), kind.as_str(), policy)
-    }
-
-    /// The time as a bundle moves it: the authority said when it signed.
-    ///
-    /// # Errors
-    /// [`StateError::Time`] where two people must agree to such a step.
-    pub fn risen(
-        &self,
-        bundle: &VerifiedBundle,
-        policy: &TimePolicy,
-        approvers: Option<TwoPeople>,
-    ) -> Result<TimeLedger, StateError> {
-        let Some((issued_at, statement)) = stated(bundle) else { return Ok(self.time.clone()) };
-        Ok(match approvers {
-            None => self.time.rise(issued_at, statement, policy)?,
-            Some(people) => self.time.rise_approved(issued_at, statement, people)?,
-        })
-    }
-
     /// A bundle was verified, and the files of these of its items are there: its repositories are
     /// trusted from now on, the items are quarantined. Items that the store has stay as they are.
     ///
@@ -281,9 +249,9 @@ impl StoreState {
         &self,
         bundle: &VerifiedBundle,
         kept: &[&VerifiedItem],
-        time: TimeLedger,
+        time: &TimeLedger,
     ) -> Result<StoreState, StateError> {
-        let mut next = StoreState { time, ..self.clone() };
+        let mut next = self.clone();
         for repository in bundle.repositories() {
             let trusted = repository.trusted().clone();
             match repository.issuer() {
@@ -297,7 +265,7 @@ impl StoreState {
                 stored.expires = item.expires();
             }
         }
-        let imported_at = next.time.interval().estimate_unix_s;
+        let imported_at = time.interval().estimate_unix_s;
         for item in kept {
             next.items.entry(item.manifest_sha256()).or_insert_with(|| StoredItem {
                 id: item.id().clone(),
@@ -344,7 +312,7 @@ impl StoreState {
         &self,
         digest: &Digest,
         content: &[u8],
-        policy: &TimePolicy,
+        (time, policy): (&TimeLedger, &TimePolicy),
     ) -> Result<StoreState, StateError> {
         let item = self.item(digest)?;
         let id = || Box::new(item.id.clone());
@@ -352,7 +320,7 @@ impl StoreState {
         if item.status != Status::Approved {
             return Err(StateError::NotApproved(id()));
         }
-        if let Standing::Refused { by_s, .. } = self.standing(item.expires, item.id.kind, policy) {
+        if let Standing::Refused { by_s, .. } = standing(item.expires, item.id.kind, time, policy) {
             return Err(StateError::Expired { id: id(), by_s });
         }
         let slot = Slot { kind: item.id.kind, name: item.id.name.clone() };
@@ -493,8 +461,14 @@ impl StoreState {
     }
 }
 
-/// When the authority signed a bundle, and the statement that says so.
-fn stated(bundle: &VerifiedBundle) -> Option<(u64, Statement)> {
+/// How the signatures of something that expires then (seconds since 1970) stand.
+pub fn standing(expires: i64, kind: Kind, time: &TimeLedger, policy: &TimePolicy) -> Standing {
+    time.judge(u64::try_from(expires).unwrap_or(0), kind.as_str(), policy)
+}
+
+/// When the authority signed a bundle (seconds since 1970), and the statement that says so: what
+/// the site's time may rise to.
+pub fn stated(bundle: &VerifiedBundle) -> Option<(u64, Statement)> {
     let authority = bundle.repository(Issuer::Authority)?;
     let version = authority.versions().timestamp;
     let statement = Statement { repository: Issuer::Authority.to_string(), version };

@@ -11,21 +11,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ledger::disk::{Disk, DiskError, HeldFolder, StateFile};
-use ledger::time::{Standing, TimePolicy, TwoPeople};
+use ledger::time::{Standing, TimeLedger, TimePolicy};
 
 use crate::digest::Digest;
 use crate::manifest::{ItemFile, MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use crate::media::{Media, MediaError};
 use crate::names::ItemId;
 use crate::stage::{Staging, is_whole};
-use crate::state::{StateError, StoreState};
-use crate::verify::{VerifiedItem, VerifyError, verify};
+use crate::state::{StateError, StoreState, standing};
+use crate::verify::{VerifiedBundle, VerifiedItem, VerifyError, verify};
 use crate::{digest, names};
 
 const FORMAT: &str = "redoubt-store-1";
 const STATE: &str = "state.json";
 const ITEMS: &str = "items";
 const SCRATCH: &str = "scratch";
+const STAGING: &str = "staging";
 const MANIFEST: &str = "manifest.json";
 const FILES: &str = "files";
 /// The name of an item's folder until it is whole.
@@ -95,6 +96,34 @@ pub struct Store {
     _held: HeldFolder,
 }
 
+/// What an import is going to do.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    kept: Vec<&'a VerifiedItem>,
+    /// What it will have come to.
+    pub imported: Imported,
+}
+
+/// Whether an item may come in: not expired by the authority's own word, and whole.
+fn may_come_in(
+    staging: &Staging,
+    item: &VerifiedItem,
+    time: &TimeLedger,
+    policy: &TimePolicy,
+) -> Result<(), String> {
+    if let Standing::Refused { by_s, .. } = standing(item.expires(), item.id().kind, time, policy) {
+        return Err(format!("it has expired by {by_s} seconds of trusted time"));
+    }
+    for file in &item.manifest().files {
+        match is_whole(&staging.file(&file.sha256), file) {
+            Ok(true) => {}
+            Ok(false) => return Err(format!("{} is not what was signed", file.path)),
+            Err(_) => return Err(format!("{} was not copied whole", file.path)),
+        }
+    }
+    Ok(())
+}
+
 fn make_folder(disk: &Disk, path: &Path) -> Result<(), DiskError> {
     match disk.is_dir(path)? {
         true => Ok(()),
@@ -150,6 +179,19 @@ impl Store {
             self.disk.remove_dir_all(&scratch)?;
         }
         self.disk.create_dir(&scratch)
+    }
+
+    /// What a site trusts and has, for whoever only reads it: a program that imports.
+    ///
+    /// # Errors
+    /// [`StoreError::NoStore`], [`StoreError::Disk`].
+    pub fn read(disk: &Disk, folder: &Path) -> Result<StoreState, StoreError> {
+        StateFile::new(disk, &folder.join(STATE), FORMAT).load()?.ok_or(StoreError::NoStore)
+    }
+
+    /// The folder where what is imported is staged.
+    pub fn staging(folder: &Path) -> PathBuf {
+        folder.join(STAGING)
     }
 
     /// What the site trusts and has.
@@ -233,74 +275,69 @@ impl Store {
         }
     }
 
-    /// Verifies what lies in staging, from there alone, and takes the items that are whole.
-    /// `approvers` let the time step further than policy allows one bundle.
+    /// Verifies what lies in staging, from there alone. Nothing changes; [`Store::import`] takes it
+    /// once the time has risen to what the authority says.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn look_at(&self, staging: &Staging, site: &str) -> Result<VerifiedBundle, StoreError> {
+        let media = Arc::new(Media::open(staging.folder())?);
+        Ok(verify(&media, self.state.trust(site), &self.folder.join(SCRATCH))?)
+    }
+
+    /// What an import of a bundle would come to: which of its items are whole and may come in.
+    pub fn plan<'a>(
+        &self,
+        staging: &Staging,
+        bundle: &'a VerifiedBundle,
+        (time, policy): (&TimeLedger, &TimePolicy),
+    ) -> Plan<'a> {
+        let mut plan = Plan { kept: Vec::new(), imported: Imported::default() };
+        for (id, why) in bundle.withheld() {
+            plan.imported.not_taken.push((id.clone(), why.to_string()));
+        }
+        for item in bundle.items() {
+            let named = (item.id().clone(), item.manifest_sha256());
+            if self.state.items().contains_key(&item.manifest_sha256()) {
+                plan.imported.known.push(named);
+                continue;
+            }
+            match may_come_in(staging, item, time, policy) {
+                Ok(()) => {
+                    plan.kept.push(item);
+                    plan.imported.items.push(named);
+                }
+                Err(why) => plan.imported.not_taken.push((named.0, why)),
+            }
+        }
+        plan
+    }
+
+    /// Takes a bundle: its repositories are trusted from now on, the items of the plan come in,
+    /// quarantined.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing that is trusted has changed.
     pub fn import(
         &mut self,
         staging: &Staging,
-        site: &str,
-        policy: &TimePolicy,
-        approvers: Option<TwoPeople>,
+        bundle: &VerifiedBundle,
+        plan: Plan,
+        time: &TimeLedger,
     ) -> Result<Imported, StoreError> {
-        let media = Arc::new(Media::open(staging.folder())?);
-        let scratch = self.folder.join(SCRATCH);
-        let bundle = verify(&media, self.state.trust(site), &scratch)?;
-        let time = self.state.risen(&bundle, policy, approvers)?;
-        let judged = self.state.with_time(time.clone());
-        let mut imported = Imported::default();
-        for (id, why) in bundle.withheld() {
-            imported.not_taken.push((id.clone(), why.to_string()));
-        }
-        let mut kept = Vec::new();
-        for item in bundle.items() {
-            let named = (item.id().clone(), item.manifest_sha256());
-            if self.state.items().contains_key(&item.manifest_sha256()) {
-                imported.known.push(named);
-                continue;
-            }
-            match self.look_at(staging, item, &judged, policy) {
-                Ok(()) => kept.push(item),
-                Err(why) => imported.not_taken.push((named.0, why)),
-            }
-        }
+        let Plan { kept, imported } = plan;
         if kept.is_empty() && imported.known.is_empty() {
             let reasons: Vec<String> =
                 imported.not_taken.iter().map(|(id, why)| format!("{id}: {why}")).collect();
             return Err(StoreError::Nothing(reasons.join("; ")));
         }
-        let next = self.state.import(&bundle, &kept, time)?;
+        let next = self.state.import(bundle, &kept, time)?;
         for item in &kept {
             self.take(staging, item)?;
-            imported.items.push((item.id().clone(), item.manifest_sha256()));
         }
         self.disk.sync_dir(&self.folder.join(ITEMS))?;
         self.commit(next)?;
         Ok(imported)
-    }
-
-    /// Whether an item may come in: not expired by the authority's own word, and whole.
-    fn look_at(
-        &self,
-        staging: &Staging,
-        item: &VerifiedItem,
-        judged: &StoreState,
-        policy: &TimePolicy,
-    ) -> Result<(), String> {
-        let standing = judged.standing(item.expires(), item.id().kind, policy);
-        if let Standing::Refused { by_s, .. } = standing {
-            return Err(format!("it has expired by {by_s} seconds of trusted time"));
-        }
-        for file in &item.manifest().files {
-            match is_whole(&staging.file(&file.sha256), file) {
-                Ok(true) => {}
-                Ok(false) => return Err(format!("{} is not what was signed", file.path)),
-                Err(_) => return Err(format!("{} was not copied whole", file.path)),
-            }
-        }
-        Ok(())
     }
 
     /// Moves an item's files in, synced, under a name that says that it is not whole until it is.

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bundle::names::{Issuer, ItemId, Kind};
-use bundle::state::{Slot, Status};
+use bundle::state::{Slot, Status, stated};
 use bundle::{Digest, Media, Staging, StateError, Store, StoreError, StoreState, verify};
-use depot::Role;
 use ledger::disk::{Disk, Fault, Plan};
 use ledger::time::{TimeLedger, TimePolicy, TwoPeople};
 
@@ -17,8 +16,8 @@ use crate::desk::{LATER, MODEL, NOW, POLICY, SITE, World, copy_folder, item};
 
 const DAY_S: u64 = 86_400;
 
-fn first(world: &World, time: TimeLedger) -> StoreState {
-    StoreState::first(Some(world.vendor.trusted()), world.authority.trusted(), time)
+fn first(world: &World) -> StoreState {
+    StoreState::first(Some(world.vendor.trusted()), world.authority.trusted())
 }
 
 fn some_time() -> TimeLedger {
@@ -38,14 +37,26 @@ fn stage(folder: &Path, state: &StoreState, bundle: &Path) -> Staging {
     staging
 }
 
-fn take(store: &mut Store, staging: &Staging) -> Result<bundle::Imported, StoreError> {
-    store.import(staging, SITE, &TimePolicy::default(), None)
+/// As the server does it: look, let the time rise, take.
+fn take(
+    store: &mut Store,
+    staging: &Staging,
+    time: &mut TimeLedger,
+) -> Result<bundle::Imported, StoreError> {
+    let policy = TimePolicy::default();
+    let found = store.look_at(staging, SITE)?;
+    if let Some((issued_at, statement)) = stated(&found) {
+        *time = time.rise(issued_at, statement, &policy).unwrap();
+    }
+    let plan = store.plan(staging, &found, (time, &policy));
+    store.import(staging, &found, plan, time)
 }
 
 /// A store of its own with what a world publishes now.
 struct Box {
     folder: tempfile::TempDir,
     store: Store,
+    time: TimeLedger,
 }
 
 impl Box {
@@ -53,13 +64,13 @@ impl Box {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         fs::create_dir(&path).unwrap();
-        let store = Store::create(&Disk::real(), &path, first(world, some_time())).unwrap();
-        Box { folder, store }
+        let store = Store::create(&Disk::real(), &path, first(world)).unwrap();
+        Box { folder, store, time: some_time() }
     }
 
     fn import(&mut self, bundle: &Path) -> Result<bundle::Imported, StoreError> {
         let staging = stage(self.folder.path(), self.store.state(), bundle);
-        take(&mut self.store, &staging)
+        take(&mut self.store, &staging, &mut self.time)
     }
 
     fn digest(&self, id: &str) -> Digest {
@@ -69,7 +80,7 @@ impl Box {
     fn activate(&mut self, id: &str, content: &[u8]) -> Result<(), StoreError> {
         let digest = self.digest(id);
         let approved = self.store.state().approve(&digest)?;
-        let next = approved.activate(&digest, content, &TimePolicy::default())?;
+        let next = approved.activate(&digest, content, (&self.time, &TimePolicy::default()))?;
         self.store.commit(next)
     }
 
@@ -91,7 +102,7 @@ fn an_item_comes_in_is_approved_active_good_and_rolled_back() {
     let one = site.digest(MODEL);
     assert_eq!(site.store.state().items()[&one].status, Status::Quarantined);
     let policy = TimePolicy::default();
-    let early = site.store.state().activate(&one, b"", &policy).unwrap_err();
+    let early = site.store.state().activate(&one, b"", (&site.time, &policy)).unwrap_err();
     assert!(matches!(early, StateError::NotApproved(_)));
     site.activate(MODEL, b"").unwrap();
     let good = site.store.state().mark_good(Kind::Model, "tiny").unwrap();
@@ -146,7 +157,7 @@ fn what_was_staged_is_not_believed() {
         let mut site = Box::new(&world);
         let staging = stage(site.folder.path(), site.store.state(), &bundle);
         change(staging.folder(), &staging);
-        let error = match take(&mut site.store, &staging) {
+        let error = match take(&mut site.store, &staging, &mut site.time) {
             Ok(imported) => format!("{:?}", imported.not_taken),
             Err(error) => error.to_string(),
         };
@@ -172,43 +183,22 @@ fn what_was_staged_is_not_believed() {
 }
 
 #[test]
-fn time_moves_with_what_the_authority_signs() {
+fn expired_items_are_neither_taken_nor_activated_and_clocks_do_not_matter() {
     let world = World::new();
     let bundle = world.bundle("one");
     let mut site = Box::new(&world);
     site.import(&bundle).unwrap();
-    assert_eq!(site.store.state().time().interval().floor_unix_s, NOW);
-    // A step of years needs two people.
-    let far = NOW + 3 * 366 * DAY_S;
-    world.authority.sign_next(Role::Timestamp, far, far + DAY_S);
-    let ahead = world.bundle("ahead");
-    let error = site.import(&ahead).unwrap_err();
-    assert!(matches!(error, StoreError::State(StateError::Time(_))), "{error}");
-    assert_eq!(site.store.state().time().interval().floor_unix_s, NOW);
-    let staging = stage(site.folder.path(), site.store.state(), &ahead);
-    let people = TwoPeople::new("ann", "ben").unwrap();
-    site.store.import(&staging, SITE, &TimePolicy::default(), Some(people)).unwrap();
-    assert_eq!(site.store.state().time().interval().floor_unix_s, far);
-    // What expired meanwhile is not revived by it.
-    let error = site.activate(MODEL, b"").unwrap_err();
-    assert!(error.to_string().contains("has expired"), "{error}");
-}
-
-#[test]
-fn expired_items_are_not_activated_and_clocks_do_not_matter() {
-    let world = World::new();
-    let mut site = Box::new(&world);
-    site.import(&world.bundle("one")).unwrap();
+    assert_eq!(site.time.interval().floor_unix_s, NOW);
     // The estimate alone makes stale, the floor refuses.
-    let stale = site.store.state().time().elapse(std::time::Duration::from_secs(200 * DAY_S));
-    let stale = site.store.state().with_time(stale);
-    site.store.commit(stale).unwrap();
+    site.time = site.time.elapse(std::time::Duration::from_secs(200 * DAY_S));
     site.activate(MODEL, b"").unwrap();
     let people = TwoPeople::new("ann", "ben").unwrap();
-    let late = site.store.state().time().correct(LATER + 1, people).unwrap();
-    let late = site.store.state().with_time(late);
-    site.store.commit(late).unwrap();
+    site.time = site.time.correct(LATER + 1, people).unwrap();
     let error = site.activate(POLICY, b"").unwrap_err();
+    assert!(error.to_string().contains("has expired by 1 seconds"), "{error}");
+    let mut late = Box::new(&world);
+    late.time = site.time.clone();
+    let error = late.import(&bundle).unwrap_err();
     assert!(error.to_string().contains("has expired by 1 seconds"), "{error}");
 }
 
@@ -283,18 +273,19 @@ fn a_fault_at_any_write_leaves_the_old_or_the_new() {
     let before = {
         fs::create_dir(prepared.path().join("store")).unwrap();
         let path = prepared.path().join("store");
-        let store = Store::create(&Disk::real(), &path, first(&world, some_time())).unwrap();
+        let store = Store::create(&Disk::real(), &path, first(&world)).unwrap();
         stage(prepared.path(), store.state(), &bundle);
         store.state().clone()
     };
     let acts = |store: &mut Store, staging: &Staging| -> Result<Vec<StoreState>, StoreError> {
         let mut states = vec![store.state().clone()];
-        take(store, staging)?;
+        let mut time = some_time();
+        take(store, staging, &mut time)?;
         states.push(store.state().clone());
         let one = store.state().find(MODEL).unwrap();
         let approved = store.state().approve(&one)?;
         store.commit(approved)?;
-        let active = store.state().activate(&one, b"", &TimePolicy::default())?;
+        let active = store.state().activate(&one, b"", (&time, &TimePolicy::default()))?;
         store.commit(active)?;
         let good = store.state().mark_good(Kind::Model, "tiny")?;
         store.commit(good)?;
