@@ -82,6 +82,9 @@ impl Authorised {
     }
 }
 
+/// Why something could not be recorded.
+pub type Unrecorded = Box<dyn std::error::Error + Send + Sync>;
+
 /// What a valid request has led to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -104,6 +107,23 @@ impl Operators {
         presented: &Presented<'_>,
         time: TrustedTime,
     ) -> Result<Decision, AccessError> {
+        self.authorise_recorded(request, presented, time, |_| Ok(()))
+    }
+
+    /// The same for whoever keeps a log: what a request that holds has led to is handed to
+    /// `record` before it takes effect. Where that fails nothing has happened, and the request may
+    /// be presented again. What is refused before its signature has held changes nothing, and
+    /// `record` does not hear of it.
+    ///
+    /// # Errors
+    /// As [`Operators::authorise`], and [`AccessError::Unrecorded`].
+    pub fn authorise_recorded(
+        &self,
+        request: &Unverified,
+        presented: &Presented<'_>,
+        time: TrustedTime,
+        record: impl FnOnce(Result<&Decision, &Refusal>) -> Result<(), Unrecorded>,
+    ) -> Result<Decision, AccessError> {
         let statement = request.claimed();
         fits(statement, presented)?;
         // 4. It has begun to count and has not ended.
@@ -124,9 +144,13 @@ impl Operators {
             false => Ok(Decision::Authorised(alone(statement, presented.body))),
             true => agreed(&transaction, statement, presented.body, time),
         };
-        if let Ok(_) | Err(AccessError::Refused(_)) = &decision {
-            transaction.commit()?;
-        }
+        let verdict = match &decision {
+            Ok(decision) => Ok(decision),
+            Err(AccessError::Refused(refusal)) => Err(refusal),
+            Err(_) => return decision,
+        };
+        record(verdict).map_err(AccessError::Unrecorded)?;
+        transaction.commit()?;
         decision
     }
 }

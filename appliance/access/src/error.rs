@@ -45,6 +45,9 @@ pub enum AccessError {
     /// The system has no random numbers.
     #[error("the system has no random numbers: {0}")]
     Random(getrandom::Error),
+    /// What was to be done cannot be recorded; nothing was done.
+    #[error("this cannot be recorded, so it was not done: {0}")]
+    Unrecorded(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A request that is not granted.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -30,6 +30,38 @@ pub struct NewKey {
     pub secret: String,
 }
 
+/// A key that is not valid yet: its id can be written down first.
+pub struct DrawnKey {
+    key: NewKey,
+    tenant: String,
+    label: String,
+}
+
+impl DrawnKey {
+    /// Draws a key for a tenant.
+    ///
+    /// # Errors
+    /// [`AccessError`] for names that cannot be used, or without random numbers.
+    pub fn new(tenant: &str, label: &str) -> Result<DrawnKey, AccessError> {
+        let named = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if tenant.is_empty() || tenant.len() > TENANT_LEN_MAX || !tenant.chars().all(named) {
+            return Err(AccessError::Tenant);
+        }
+        if label.chars().count() > LABEL_LEN_MAX || label.chars().any(char::is_control) {
+            return Err(AccessError::Label);
+        }
+        let id = random_hex::<ID_BYTES>()?;
+        let secret = format!("rdt-{id}-{}", random_hex::<SECRET_BYTES>()?);
+        let (tenant, label) = (tenant.to_owned(), label.to_owned());
+        Ok(DrawnKey { key: NewKey { id, secret }, tenant, label })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.key.id
+    }
+}
+
 /// Who a key belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
@@ -104,26 +136,26 @@ impl KeyStore {
     /// # Errors
     /// [`AccessError`] for names that cannot be used, or when the store cannot be written.
     pub fn create(&self, tenant: &str, label: &str) -> Result<NewKey, AccessError> {
-        let named = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if tenant.is_empty() || tenant.len() > TENANT_LEN_MAX || !tenant.chars().all(named) {
-            return Err(AccessError::Tenant);
-        }
-        if label.chars().count() > LABEL_LEN_MAX || label.chars().any(char::is_control) {
-            return Err(AccessError::Label);
-        }
-        let id = random_hex::<ID_BYTES>()?;
-        let secret = format!("rdt-{id}-{}", random_hex::<SECRET_BYTES>()?);
-        let digest: [u8; 32] = Sha256::digest(&secret).into();
+        self.add(DrawnKey::new(tenant, label)?)
+    }
+
+    /// Adds a key that was drawn; it is valid from then on.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn add(&self, drawn: DrawnKey) -> Result<NewKey, AccessError> {
+        let DrawnKey { key, tenant, label } = drawn;
+        let digest: [u8; 32] = Sha256::digest(&key.secret).into();
         let now = self.clock.unix_seconds() as i64;
         self.database().execute(
             "INSERT INTO keys (id, digest, tenant, label, created) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![id, digest, tenant, label, now],
+            params![key.id, digest, tenant, label, now],
         )?;
         self.valid
             .write()
             .expect("no holder of this lock panics")
-            .insert(id.clone(), (digest, tenant.to_owned()));
-        Ok(NewKey { id, secret })
+            .insert(key.id.clone(), (digest, tenant));
+        Ok(key)
     }
 
     /// Who presents this key; none for a wrong or revoked one. The digest is compared in

@@ -20,9 +20,9 @@ mod request;
 mod time;
 mod verbs;
 
-pub use authorise::{Authorised, Decision, Presented, Signer};
+pub use authorise::{Authorised, Decision, Presented, Signer, Unrecorded};
 pub use error::AccessError;
-pub use keys::{KeyInfo, KeyStore, NewKey, Principal};
+pub use keys::{DrawnKey, KeyInfo, KeyStore, NewKey, Principal};
 pub use operators::{
     EnrollBody, OPERATORS_MAX, Operator, Operators, RevokeBody, Revoked, WithdrawBody,
 };

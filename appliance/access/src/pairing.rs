@@ -13,6 +13,7 @@ use ring::hmac;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
+use crate::authorise::Unrecorded;
 use crate::bytes::{hex, message, unhex};
 use crate::error::AccessError;
 use crate::operators::{Enrolled, Operator, Operators, begin, count, enrollable, insert};
@@ -188,6 +189,21 @@ impl Operators {
         site: &str,
         time: TrustedTime,
     ) -> Result<Operator, AccessError> {
+        self.pair_recorded(request, site, time, |_| Ok(()))
+    }
+
+    /// The same for whoever keeps a log: who is to be enrolled is handed to `record` before they
+    /// are. Where that fails nobody is, and the code is still good.
+    ///
+    /// # Errors
+    /// As [`Operators::pair`], and [`AccessError::Unrecorded`].
+    pub fn pair_recorded(
+        &self,
+        request: &PairRequest,
+        site: &str,
+        time: TrustedTime,
+        record: impl FnOnce(&Operator) -> Result<(), Unrecorded>,
+    ) -> Result<Operator, AccessError> {
         check_site(site)?;
         let mut database = self.database();
         let transaction = begin(&mut database)?;
@@ -219,6 +235,7 @@ impl Operators {
         transaction.execute("UPDATE pairing SET code = NULL WHERE slot = ?1", [slot])?;
         let key = request.key.clone();
         let operator = insert(&transaction, Enrolled { name, key, by: Vec::new(), time })?;
+        record(&operator).map_err(AccessError::Unrecorded)?;
         transaction.commit()?;
         Ok(operator)
     }

@@ -214,6 +214,56 @@ fn what_was_authorised_before_a_crash_is_done_once_after_it() {
     assert_eq!(enrolled.enrolled_by, ["anna", "boris"]);
 }
 
+/// A log that takes nothing: neither a proposal nor what completes it has happened, and both may be
+/// presented again.
+#[test]
+fn what_cannot_be_recorded_has_not_happened() {
+    let mut site = Site::new();
+    let body = br#"{"bundle": "m-1"}"#;
+    let ask = |site: &Site, request: &Unverified, full: bool| {
+        let (verb, policy) = (Verb::Activate, &site.policy);
+        let presented = access::Presented { verb, body, site: SITE, policy };
+        let mut told = None;
+        let outcome = site.operators.authorise_recorded(request, &presented, site.time, |led_to| {
+            told = Some(format!("{led_to:?}"));
+            if full { Err("the disk is full".into()) } else { Ok(()) }
+        });
+        (outcome, told)
+    };
+    let first = site.anna.request(Verb::Activate, body);
+    let second = site.boris.request(Verb::Activate, body);
+    let own = site.anna.request(Verb::Activate, body);
+    for (request, word) in [(&first, "Proposed"), (&own, "OwnProposal"), (&second, "Completed")] {
+        let before = (site.operators.proposals(site.time).unwrap(), site.operators.unfinished());
+        let (outcome, told) = ask(&site, request, true);
+        assert!(matches!(outcome, Err(AccessError::Unrecorded(_))), "{word}: {outcome:?}");
+        let told = told.unwrap();
+        assert!(told.contains(word) || word == "Completed" && told.contains("Authorised"));
+        site.restart();
+        assert_eq!(site.operators.proposals(site.time).unwrap(), before.0, "{word}");
+        assert_eq!(site.operators.unfinished().unwrap(), before.1.unwrap(), "{word}");
+        let (outcome, told) = ask(&site, request, false);
+        assert!(told.is_some() && !matches!(outcome, Err(AccessError::Unrecorded(_))), "{word}");
+    }
+    assert_eq!(site.operators.unfinished().unwrap().len(), 1);
+    // What no signature vouches for is nobody's act.
+    let (outcome, told) = ask(&site, &first, false);
+    assert!(matches!(outcome, Err(AccessError::Refused(Refusal::Replayed))) && told.is_none());
+}
+
+#[test]
+fn a_pairing_that_cannot_be_recorded_leaves_its_code() {
+    let site = Site::bare();
+    let codes = site.operators.pairing_codes().unwrap();
+    let request = site::pair_request(&site.anna, &codes[0]);
+    let full = |_: &access::Operator| Err("the disk is full".into());
+    let outcome = site.operators.pair_recorded(&request, SITE, site.time, full);
+    assert!(matches!(outcome, Err(AccessError::Unrecorded(_))), "{outcome:?}");
+    assert!(site.operators.local_root_authorises().unwrap());
+    assert_eq!(site.operators.pairing_codes().unwrap(), codes);
+    site.operators.pair(&request, SITE, site.time).unwrap();
+}
+
 /// Everybody at once, through two handles on the file: a request counts once, and so does an act.
 #[test]
 fn what_comes_at_the_same_moment_counts_once() {
