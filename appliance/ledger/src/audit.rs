@@ -21,6 +21,7 @@ use crate::signature::Signer;
 
 mod checkpoint;
 mod merkle;
+mod read;
 mod record;
 mod recover;
 mod tiles;
@@ -28,6 +29,7 @@ mod verify;
 
 pub use checkpoint::Checkpoint;
 pub use merkle::Hash;
+pub use read::{read_checkpoint, read_entries};
 pub use record::{Act, Entry, Outcome, Record, Subject};
 pub use verify::{Anchor, Verified, verify};
 
@@ -238,18 +240,7 @@ impl AuditLog {
     /// # Errors
     /// [`AuditError`] where they cannot be read, or are none.
     pub fn entries(&self, from: u64) -> Result<Vec<Entry>, AuditError> {
-        if from >= self.size() {
-            return Ok(Vec::new());
-        }
-        let index = from / TILE_WIDTH as u64;
-        let start = index * TILE_WIDTH as u64;
-        let width = (self.size() - start).min(TILE_WIDTH as u64) as usize;
-        let tile = Tile { kind: Kind::Entries, index, width };
-        let bundle = tiles::read_bundle(&self.disk, &self.folder, tile)?;
-        let (entries, _) = tiles::split_bundle(&bundle);
-        let wrong = |why| AuditError::Wrong { from, to: start + width as u64, why };
-        let wanted = entries.into_iter().skip((from - start) as usize);
-        wanted.map(|bytes| Entry::from_bytes(bytes).map_err(wrong)).collect()
+        read::entries(&self.disk, &self.folder, self.size(), from)
     }
 
     /// What the log becomes by these records, and the files that make it so. Changes nothing.

@@ -75,12 +75,20 @@ impl Site {
             return Err(SiteError::Permissions { path });
         }
         let random = SystemRandom::new();
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &bytes, &random);
-        let key = key.map_err(|error| SiteError::Key { path, why: error.to_string() })?;
-        let public_key = PublicKey::from_point(key.public_key().as_ref())
-            .expect("a P-256 key pair has an uncompressed point");
+        let (key, public_key) = key_of(&path, &bytes, &random)?;
         let id = public_key.site_id();
         Ok(Site { key, public_key, id, random })
+    }
+
+    /// The public key of the site in a folder, for whoever verifies there what it signed. Makes
+    /// and holds nothing.
+    ///
+    /// # Errors
+    /// [`SiteError`], also where there is no key.
+    pub fn read_public_key(disk: &Disk, folder: &Path) -> Result<PublicKey, SiteError> {
+        let path = folder.join(KEY_FILE);
+        let bytes = disk.read(&path, KEY_BYTES_MAX)?;
+        Ok(key_of(&path, &bytes, &SystemRandom::new())?.1)
     }
 
     /// The site's name: what approvals name, and what stands in checkpoints. It lasts as long as
@@ -117,6 +125,19 @@ impl Signer for Site {
     ) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
         Ok(Site::sign(self, domain, message)?)
     }
+}
+
+fn key_of(
+    path: &Path,
+    bytes: &[u8],
+    random: &SystemRandom,
+) -> Result<(EcdsaKeyPair, PublicKey), SiteError> {
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, bytes, random);
+    let failed = |why: String| SiteError::Key { path: path.to_owned(), why };
+    let key = key.map_err(|error| failed(error.to_string()))?;
+    let public_key = PublicKey::from_point(key.public_key().as_ref())
+        .expect("a P-256 key pair has an uncompressed point");
+    Ok((key, public_key))
 }
 
 fn make_key(disk: &Disk, path: &Path) -> Result<Vec<u8>, SiteError> {

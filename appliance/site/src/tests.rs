@@ -30,10 +30,14 @@ fn a_site_stays_who_it_is() {
     let first = Site::open(&Disk::real(), folder.path()).unwrap();
     let again = Site::open(&Disk::real(), folder.path()).unwrap();
     assert_eq!((again.id(), again.public_key()), (first.id(), first.public_key()));
+    let read = Site::read_public_key(&Disk::real(), folder.path()).unwrap();
+    assert_eq!(&read, first.public_key());
     assert!(first.id().starts_with("site-") && first.id().len() == 37);
     let mode = fs::metadata(folder.path().join(KEY_FILE)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let other = tempfile::tempdir().unwrap();
+    let read = Site::read_public_key(&Disk::real(), other.path());
+    assert!(matches!(read, Err(SiteError::Disk(error)) if error.is_not_found()));
     assert_ne!(Site::open(&Disk::real(), other.path()).unwrap().id(), first.id());
 }
 

@@ -35,6 +35,10 @@ pub enum Act {
     KeyChange,
     /// An operator was enrolled or removed.
     OperatorChange,
+    /// Something was proposed to a second person, agreed on, or taken back.
+    Proposal,
+    /// Somebody asked what only operators may read.
+    Read,
     /// The policy changed.
     PolicyChange,
     /// The floor of trusted time rose or was corrected.
