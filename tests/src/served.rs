@@ -39,9 +39,18 @@ impl Site {
     /// # Panics
     /// When the temporary folder cannot be written.
     pub fn new(settings: &str) -> Site {
+        Site::with(|_| settings.to_owned())
+    }
+
+    /// The same with settings that name files in the site's folder, which is handed over.
+    ///
+    /// # Panics
+    /// As for [`Site::new`].
+    pub fn with(settings: impl FnOnce(&Path) -> String) -> Site {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("redoubt.toml");
         let state = folder.path().join("state");
+        let settings = settings(folder.path());
         let text = format!("listen = '127.0.0.1:0'\nstate_dir = '{}'\n{settings}", state.display());
         fs::write(&config, text).expect("the temporary folder takes a file");
         Site { folder, config }

@@ -87,6 +87,9 @@ pub enum Command {
     Proposals(Proposals),
     /// Fetch the audit log.
     Audit {
+        /// The first entry; a part says in `next` where the one after it begins.
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        from: u64,
         /// The file to write; nothing is overwritten.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,

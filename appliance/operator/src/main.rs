@@ -57,8 +57,9 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Rollback { of } => at(of, async |s| ask::plain(&s, Verb::RollBack).await),
         Command::Status { of } => at(of, async |s| ask::plain(&s, Verb::Status).await),
-        Command::Audit { out, of } => at(of, async |s| {
-            s.download(Verb::AuditExport, b"{}", &out).await?;
+        Command::Audit { from, out, of } => at(of, async |s| {
+            let body = ask::json(&serde_json::json!({"from": from}));
+            s.download(Verb::AuditExport, &body, &out).await?;
             screen::show(&format!("The audit log is in {}.\n", out.display()))
         }),
         Command::Keys(keys) => run_keys(keys),

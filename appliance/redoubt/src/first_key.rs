@@ -5,27 +5,31 @@ use std::io::{IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use access::KeyStore;
-use server::{Kind, Known};
+use server::{Kind, Known, State};
 
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::screen;
 
-/// Makes the first key, where there is none yet, and shows a request to paste on a terminal.
-/// Without a terminal the key goes to a file for its owner alone.
-pub fn show(config: &Config, keys: &KeyStore, url: &str, model: &Known) -> Result<(), Failure> {
-    let first = match keys.is_empty().map_err(Failure::new)? {
-        true => Some(keys.create("default", "first key").map_err(Failure::new)?.secret),
+/// Makes the first key, where there is none yet and no operator who makes it, and shows a request
+/// to paste on a terminal. Without a terminal the key goes to a file for its owner alone.
+pub fn show(config: &Config, state: &State, url: &str, model: &Known) -> Result<(), Failure> {
+    let may = state.trusted.operators.local_root_authorises().map_err(Failure::new)?;
+    let first = match may && state.keys.is_empty().map_err(Failure::new)? {
+        true => {
+            let key = state.create_key(&["first start".to_owned()], "default", "first key");
+            Some(key.map_err(|error| Failure::new(error.message))?.secret)
+        }
         false => None,
     };
+    let more = if may { "redoubt keys create" } else { "redoubt-operator keys create" };
     match (std::io::stdout().is_terminal(), first) {
         (true, Some(key)) => screen::show(&format!(
             "\nThis is your first API key; it is shown only now:\n\n  {key}\n{}",
             request(config, url, model, &key)
         )),
         (true, None) => screen::show(&format!(
-            "\nWith one of your keys ('redoubt keys create' makes another):\n{}",
+            "\nWith one of your keys ('{more}' makes another):\n{}",
             request(config, url, model, "KEY")
         )),
         (false, Some(key)) => write(&config.state_dir, &key),

@@ -1,6 +1,7 @@
 //! `redoubt`, the appliance's program: serves models, and speaks to the serving one over its
 //! Unix socket. Each verb has a file; this one is the command line and how failures are told.
 
+mod audit;
 mod cards;
 mod chat;
 mod client;
@@ -11,6 +12,7 @@ mod first_key;
 mod inspect;
 mod keys;
 mod load;
+mod pairing;
 mod screen;
 mod serve;
 mod state_dir;
@@ -19,7 +21,7 @@ mod status;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::config::Config;
 use crate::failure::Failure;
@@ -31,6 +33,7 @@ const EXAMPLES: &str = "Examples:
   redoubt chat                           talk to it from this terminal
   redoubt keys create --tenant team-a    make an API key
   redoubt models inspect model.gguf      look into a model file without loading it
+  redoubt audit verify                   check that nobody has edited the audit log
   redoubt status                         what runs here";
 
 /// A sovereign AI inference appliance: local models behind an OpenAI-compatible API. Without a verb
@@ -79,6 +82,9 @@ forgets the conversation. Example:
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Keys(Keys),
+    /// The audit log: verify it, show it, print its checkpoint.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Show what runs here.
     Status {
         /// As JSON.
@@ -96,6 +102,52 @@ enum Models {
         /// GGUF file, or folder with model.safetensors; the drill model without one.
         file: Option<PathBuf>,
     },
+}
+
+#[derive(Subcommand)]
+enum Audit {
+    /// Recompute the whole log, also while the server runs, and name the first entry that is wrong.
+    #[command(after_help = "Example, with what was printed last week and kept elsewhere:
+  redoubt audit verify --checkpoint last-week.txt")]
+    Verify {
+        #[command(flatten)]
+        log: AuditLog,
+        /// A checkpoint that was kept; may be given several times.
+        #[arg(long = "checkpoint", value_name = "FILE")]
+        checkpoints: Vec<PathBuf>,
+    },
+    /// Show the entries.
+    Show {
+        #[command(flatten)]
+        log: AuditLog,
+        /// The first one.
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        from: u64,
+        /// As JSON, exactly as they are hashed.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the signed checkpoint. Kept elsewhere, it shows later whether the log's end was cut.
+    Checkpoint {
+        #[command(flatten)]
+        log: AuditLog,
+    },
+}
+
+#[derive(Args)]
+struct AuditLog {
+    /// The log's folder; the state folder's own without one.
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// File with the site's public key (Base64 or PEM); the state folder's without one.
+    #[arg(long, value_name = "FILE")]
+    site_key: Option<PathBuf>,
+}
+
+impl AuditLog {
+    fn open(self, config: &Config) -> Result<audit::Log, Failure> {
+        audit::Log::of(&config.state_dir, self.folder, self.site_key.as_deref())
+    }
 }
 
 #[derive(Subcommand)]
@@ -140,6 +192,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Chat { model, system, temperature } => {
             client::block_on(chat::run(&socket, chat::Settings { model, system, temperature }))
         }
+        Verb::Audit(Audit::Verify { log, checkpoints }) => log.open(&config)?.verify(&checkpoints),
+        Verb::Audit(Audit::Show { log, from, json }) => log.open(&config)?.show(from, json),
+        Verb::Audit(Audit::Checkpoint { log }) => log.open(&config)?.checkpoint(),
         Verb::Models(Models::List) => client::block_on(status::models(&socket)),
         Verb::Status { json } => client::block_on(status::run(&socket, json)),
         Verb::Keys(Keys::Create { tenant, label }) => {

@@ -8,7 +8,10 @@ use std::time::Duration;
 use access::KeyStore;
 use engine::Engine;
 use ledger::Clock;
-use server::{Kind, ListenError, LoadError, Server, Shared, State};
+use ledger::disk::Disk;
+use server::{
+    Kind, ListenError, LoadError, Server, Shared, ShowCodes, State, Stores, Trusted, TrustedError,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tracing_subscriber::fmt::format::Writer;
@@ -18,6 +21,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::first_key;
 use crate::load::{self, Source, Terms};
+use crate::pairing::Board;
 use crate::state_dir;
 
 /// A load that is told to stop looks up within this time.
@@ -33,15 +37,28 @@ pub fn run(config: Config) -> Result<(), Failure> {
         .with_target(false)
         .init();
     let listen = config.listen()?;
+    let fingerprint = listen.tls.as_ref().map(server::fingerprint).transpose();
+    let fingerprint = fingerprint.map_err(|error| cannot_listen(error.into()))?;
     // What is plainly wrong is told before anything listens.
     config.sources().iter().try_for_each(|source| load::open(source).map(drop))?;
     let _lock = state_dir::take(&config.state_dir)?;
+    let version = env!("CARGO_PKG_VERSION");
+    let trusted = Trusted::open(&Disk::real(), &config.state_dir, version).map_err(untrusted)?;
+    let site = trusted.site.id().to_owned();
+    tracing::info!(site, "this box");
+    let board = Board { state_dir: config.state_dir.clone(), site, fingerprint };
+    let show_codes: ShowCodes = Box::new(move |operators| {
+        if let Err(failure) = board.show(operators) {
+            tracing::error!("{failure}");
+        }
+    });
     let keys =
         KeyStore::open(&config.state_dir.join("keys.db"), clock.clone()).map_err(Failure::new)?;
-    let limits = config.limits();
-    let state = State::new(keys, clock.clone(), limits, env!("CARGO_PKG_VERSION"));
+    let stores = Stores { keys, trusted, show_codes };
+    let state = State::new(stores, clock, config.limits(), version);
     let state = state
         .map_err(|error| Failure::new(format!("the system has no random numbers: {error}")))?;
+    state.finish_acts().map_err(Failure::new)?;
     let state = Arc::new(state);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -61,6 +78,17 @@ pub fn run(config: Config) -> Result<(), Failure> {
     });
     runtime.shutdown_timeout(LOAD_STOP_TIMEOUT);
     outcome
+}
+
+fn untrusted(error: TrustedError) -> Failure {
+    let failure = Failure::new(&error);
+    match error {
+        TrustedError::Audit(_) | TrustedError::Start(_) => failure.hint(
+            "nothing is done here that is not recorded: make room for the log; if it is damaged, \
+             'redoubt audit verify' says where",
+        ),
+        _ => failure,
+    }
 }
 
 fn cannot_listen(error: ListenError) -> Failure {
@@ -160,11 +188,12 @@ fn load_all(config: &Config, state: &State, url: &str, stop: &AtomicBool) -> Res
     if stop.load(Ordering::Acquire) {
         return Ok(());
     }
+    state.show_codes();
     let models = state.registry.all();
     let chat = models.iter().find(|model| model.known.kind == Kind::Chat);
     tracing::info!(url, "serving");
     match chat.or(models.first()) {
-        Some(model) => first_key::show(config, &state.keys, url, &model.known),
+        Some(model) => first_key::show(config, state, url, &model.known),
         None => Ok(()),
     }
 }

@@ -16,6 +16,7 @@ pub async fn run(socket: &Path, json: bool) -> Result<(), Failure> {
         return screen::show(&format!("{status:#}\n"));
     }
     let mut out = format!("redoubt {}: {}\n", text(&status, "version"), text(&status, "health"));
+    out.push_str(&site(&status));
     if let Some(loading) = status["loading"].as_str() {
         out.push_str(&format!("loading   {loading}\n"));
     }
@@ -45,6 +46,60 @@ pub async fn run(socket: &Path, json: bool) -> Result<(), Failure> {
         ));
     }
     screen::show(&screen::plain(&out))
+}
+
+/// Who the box is, what time it is there, and how its log and its operators stand.
+fn site(status: &Value) -> String {
+    let (time, audit, operators) = (&status["time"], &status["audit"], &status["operators"]);
+    let date = |field: &str| time[field].as_u64().map(ledger::iso_8601).unwrap_or_default();
+    let log = match (audit["failure"].as_str(), audit["is_anchored"].as_bool()) {
+        (Some(failure), _) => {
+            format!("CANNOT BE WRITTEN, so nothing is changed: {failure}")
+        }
+        (None, Some(true)) => "anchored: a cut end would show".to_owned(),
+        (None, _) => "not anchored: keep what 'redoubt audit checkpoint' prints elsewhere, or a \
+                      cut end does not show"
+            .to_owned(),
+    };
+    let enrolled = match (&operators["enrolled"], operators["pairing_codes_left"].as_u64()) {
+        (enrolled, None | Some(0)) => format!("{enrolled} enrolled"),
+        (enrolled, Some(left)) => format!("{enrolled} enrolled, {left} pairing codes not used"),
+    };
+    format!(
+        "site      {}\ntime      {} by its own timer, {} at least (said by {}, {} ago)\naudit     \
+         {} entries; {log}\noperators {enrolled}\n",
+        text(status, "site"),
+        date("estimate_unix_seconds"),
+        date("floor_unix_seconds"),
+        source(&time["source"]),
+        age(time["age_seconds"].as_u64().unwrap_or(0)),
+        audit["entries"],
+    )
+}
+
+/// Who said what time it is at least.
+fn source(source: &Value) -> String {
+    let kind = source.as_str().or_else(|| source.as_object()?.keys().next().map(String::as_str));
+    match kind.unwrap_or_default() {
+        "nobody" => "nobody".to_owned(),
+        "image" => "this program".to_owned(),
+        "correction" => format!("{}", source["correction"]["approvers"]),
+        kind => {
+            let statement = match kind {
+                "approved" => &source[kind]["statement"],
+                _ => &source[kind],
+            };
+            format!("{} {}", text(statement, "repository"), statement["version"])
+        }
+    }
+}
+
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
 }
 
 /// Lists served models.

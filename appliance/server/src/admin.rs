@@ -1,20 +1,34 @@
-//! The operator's verbs, served over the Unix socket alone: status and keys.
+//! What is served over the Unix socket alone: status, and keys as long as no operator is enrolled.
 
 use axum::body::Body;
 use axum::extract::{self, Path};
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
+use ledger::audit::Act;
 use serde_json::{Map, Value, json};
 
 use crate::body;
 use crate::error::ApiError;
+use crate::journal::{failed, refused, subject};
 use crate::json::Fields;
+use crate::operator;
 use crate::registry::Listed;
 use crate::served::Served;
 use crate::state::{Shared, State};
+use crate::trusted::Event;
 
 /// `GET /admin/status`.
-pub(crate) async fn status(extract::State(state): extract::State<Shared>) -> impl IntoResponse {
+pub(crate) async fn status(
+    extract::State(state): extract::State<Shared>,
+) -> Result<impl IntoResponse, ApiError> {
+    Ok(axum::Json(status_of(&state)?))
+}
+
+/// What runs here.
+///
+/// # Errors
+/// 500 when the operators' store cannot be read.
+pub(crate) fn status_of(state: &State) -> Result<Value, ApiError> {
     let listed = state.registry.all();
     let starting = state.registry.starting();
     let health = match () {
@@ -25,11 +39,44 @@ pub(crate) async fn status(extract::State(state): extract::State<Shared>) -> imp
         () => "ready",
     };
     let models: Vec<Value> = listed.iter().map(model).collect();
-    axum::Json(json!({
+    Ok(json!({
         "version": state.version,
+        "site": state.trusted.site.id(),
         "health": health,
+        "time": time(state),
+        "audit": audit(state),
+        "operators": operators(state)?,
         "loading": starting,
         "models": models,
+    }))
+}
+
+fn time(state: &State) -> Value {
+    let ledger = state.trusted.time.ledger();
+    let interval = ledger.interval();
+    json!({
+        "floor_unix_seconds": interval.floor_unix_s,
+        "estimate_unix_seconds": interval.estimate_unix_s,
+        "source": ledger.source(),
+        "age_seconds": ledger.age_s(interval.floor_unix_s),
+    })
+}
+
+fn audit(state: &State) -> Value {
+    let status = state.trusted.journal.status();
+    json!({
+        "entries": status.entries,
+        "is_anchored": status.is_anchored,
+        "failure": status.failure,
+    })
+}
+
+fn operators(state: &State) -> Result<Value, ApiError> {
+    let operators = state.trusted.operators.list().map_err(|error| operator::answer(&error))?;
+    let codes = state.pairing_codes().map_err(|error| operator::answer(&error))?;
+    Ok(json!({
+        "enrolled": operators.iter().filter(|operator| operator.revoked.is_none()).count(),
+        "pairing_codes_left": codes.len(),
     }))
 }
 
@@ -79,7 +126,15 @@ fn engine(served: &Served) -> Map<String, Value> {
 pub(crate) async fn list_keys(
     extract::State(state): extract::State<Shared>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let keys = state.keys.list().map_err(|error| refused(&error))?;
+    Ok(axum::Json(keys(&state)?))
+}
+
+/// All keys, without their secrets.
+///
+/// # Errors
+/// 500 when the store cannot be read.
+pub(crate) fn keys(state: &State) -> Result<Value, ApiError> {
+    let keys = state.keys.list().map_err(|error| operator::answer(&error))?;
     let key = |key: &access::KeyInfo| {
         json!({
             "id": key.id,
@@ -89,7 +144,7 @@ pub(crate) async fn list_keys(
             "revoked_unix_seconds": key.revoked_unix_seconds,
         })
     };
-    Ok(axum::Json(json!({"keys": keys.iter().map(key).collect::<Vec<_>>()})))
+    Ok(json!({"keys": keys.iter().map(key).collect::<Vec<_>>()}))
 }
 
 /// `POST /admin/keys` with `{"tenant": …, "label": …}`; the only time that a secret is shown.
@@ -101,30 +156,69 @@ pub(crate) async fn create_key(
     let tenant = fields.required_text("tenant")?;
     let label = fields.text("label")?.unwrap_or_default();
     fields.finish(&[])?;
-    let key = create(&state, &tenant, &label)?;
-    let body = json!({"id": key.id, "secret": key.secret, "tenant": tenant, "label": label});
-    Ok((StatusCode::CREATED, axum::Json(body)).into_response())
-}
-
-fn create(state: &State, tenant: &str, label: &str) -> Result<access::NewKey, ApiError> {
-    let key = state.keys.create(tenant, label).map_err(|error| refused(&error))?;
-    tracing::info!(key = key.id, tenant, "a key was created");
-    Ok(key)
+    let create = move |state: &State| {
+        let key = state.create_key(&local_root(), &tenant, &label)?;
+        let body = json!({"id": key.id, "secret": key.secret, "tenant": tenant, "label": label});
+        Ok((StatusCode::CREATED, axum::Json(body)).into_response())
+    };
+    change(&state, "make an API key", create).await
 }
 
 /// `DELETE /admin/keys/{id}`.
 pub(crate) async fn revoke_key(
     extract::State(state): extract::State<Shared>,
     Path(id): Path<String>,
-) -> Result<impl IntoResponse, ApiError> {
-    if !state.keys.revoke(&id).map_err(|error| refused(&error))? {
-        let message = "There is no such key, or it is revoked already; see 'redoubt keys list'.";
-        return Err(ApiError::not_found(message));
-    }
-    tracing::info!(key = id, "a key was revoked");
-    Ok(axum::Json(json!({"id": id, "revoked": true})))
+) -> Result<Response, ApiError> {
+    let revoke = move |state: &State| {
+        state.revoke_key(&local_root(), &id)?;
+        Ok(axum::Json(json!({"id": id, "revoked": true})).into_response())
+    };
+    change(&state, "revoke an API key", revoke).await
 }
 
-fn refused(error: &access::AccessError) -> ApiError {
-    ApiError::invalid(format!("{error}."))
+/// Whoever may open the socket.
+fn local_root() -> [String; 1] {
+    ["local root".to_owned()]
+}
+
+/// Changes something for whoever may open the socket, until the first operator is enrolled. What
+/// is refused or fails is recorded, too.
+async fn change(
+    state: &Shared,
+    what: &'static str,
+    work: impl FnOnce(&State) -> Result<Response, ApiError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let own = Shared::clone(state);
+    let guarded = move || {
+        let outcome = may_change(&own).and_then(|()| work(&own));
+        if let Err(error) = &outcome
+            && !error.is_unrecorded()
+        {
+            let event = Event {
+                act: Act::KeyChange,
+                actors: local_root().to_vec(),
+                subjects: vec![subject(what, None)],
+                outcome: match error.status.is_client_error() {
+                    true => refused(&error.message),
+                    false => failed(&error.message),
+                },
+            };
+            own.trusted.record(event).map_err(ApiError::unrecorded)?;
+        }
+        outcome
+    };
+    state.acts.run(guarded).await?
+}
+
+fn may_change(state: &State) -> Result<(), ApiError> {
+    let may = state.trusted.operators.local_root_authorises();
+    match may.map_err(|error| operator::answer(&error))? {
+        true => Ok(()),
+        false => Err(ApiError::refused(
+            StatusCode::FORBIDDEN,
+            "Operators are enrolled here, so nobody changes keys from the box itself any more. \
+             An operator does it from a workstation: redoubt-operator keys create (or keys \
+             revoke ID) --key YOUR.key --server https://THIS-BOX.",
+        )),
+    }
 }

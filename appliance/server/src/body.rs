@@ -30,10 +30,15 @@ impl Received {
         json::parse(&self.bytes)
     }
 
-    fn push(&mut self, state: &State, data: &[u8]) -> Result<(), ApiError> {
+    /// The body's bytes.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    fn push(&mut self, state: &State, data: &[u8], bytes_max: usize) -> Result<(), ApiError> {
         let len = self.bytes.len() + data.len();
-        if len > state.limits.body_bytes_max {
-            return Err(ApiError::too_large(state.limits.body_bytes_max));
+        if len > bytes_max {
+            return Err(ApiError::too_large(bytes_max));
         }
         let held = self.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = u32::try_from(len.div_ceil(SHARE_BYTES) - held).map_err(|_| ApiError::busy())?;
@@ -52,14 +57,26 @@ impl Received {
 ///
 /// # Errors
 /// 413 beyond the size, 408 beyond the time, 429 when other bodies take all memory for bodies.
-pub(crate) async fn receive(state: &State, mut body: Body) -> Result<Received, ApiError> {
+pub(crate) async fn receive(state: &State, body: Body) -> Result<Received, ApiError> {
+    receive_at_most(state, body, state.limits.body_bytes_max).await
+}
+
+/// The same with a bound of its own.
+///
+/// # Errors
+/// As [`receive`].
+pub(crate) async fn receive_at_most(
+    state: &State,
+    mut body: Body,
+    bytes_max: usize,
+) -> Result<Received, ApiError> {
     let receive = async {
         let mut received = Received::default();
         while let Some(frame) = body.frame().await {
             let broken = "The request body ended before it was complete.";
             let frame = frame.map_err(|_| ApiError::invalid(broken))?;
             if let Some(data) = frame.data_ref() {
-                received.push(state, data)?;
+                received.push(state, data, bytes_max)?;
             }
         }
         Ok(received)

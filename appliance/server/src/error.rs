@@ -31,7 +31,10 @@ const CLOSING: &str = "server_closing";
 /// All that is served over the network, for whoever asks for something else.
 const ENDPOINTS: &str = "POST /v1/chat/completions, POST /v1/completions, POST /v1/embeddings, \
                          GET /v1/models, GET /v1/models/{id}, GET /health/live, \
-                         GET /health/ready, GET /metrics";
+                         GET /health/ready, GET /metrics, GET /v1/operator/site, \
+                         POST /v1/operator/pair, POST /v1/operator/{verb}";
+/// The `code` of what is not done because it cannot be recorded.
+const UNRECORDED: &str = "audit_log_unwritable";
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> ApiError {
@@ -175,6 +178,32 @@ impl ApiError {
     pub fn closing() -> ApiError {
         let message = "The server is going down.";
         ApiError { code: Some(CLOSING), ..ApiError::unavailable(message) }
+    }
+
+    /// An operator's request, or one of the operator's socket, that is not granted.
+    pub fn refused(status: StatusCode, message: impl Into<String>) -> ApiError {
+        ApiError { code: Some("operator_refused"), ..ApiError::new(status, INVALID, message) }
+    }
+
+    /// A verb that this version does not know how to do.
+    pub fn not_yet(message: impl Into<String>) -> ApiError {
+        let status = StatusCode::NOT_IMPLEMENTED;
+        ApiError { code: Some("not_supported_yet"), ..ApiError::new(status, INVALID, message) }
+    }
+
+    /// What cannot be recorded is not done.
+    pub fn unrecorded(why: impl std::fmt::Display) -> ApiError {
+        let message = format!(
+            "Nothing was done, because it cannot be recorded in the audit log: {why}. Make room \
+             for it, or mend what is wrong, and try again; 'redoubt status' and 'redoubt audit \
+             verify' on the box say more."
+        );
+        ApiError { code: Some(UNRECORDED), ..ApiError::unavailable(message) }
+    }
+
+    /// Whether it was not done because it cannot be recorded.
+    pub fn is_unrecorded(&self) -> bool {
+        self.code == Some(UNRECORDED)
     }
 
     /// It is the server's end that ended the request.

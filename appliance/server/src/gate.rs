@@ -41,7 +41,7 @@ impl Gate {
             let _held = (place, turn);
             work()
         };
-        let panicked = |_| ApiError::internal("Preparing the prompt failed.");
+        let panicked = |_| ApiError::internal("Working on the request failed.");
         tokio::task::spawn_blocking(work).await.map_err(panicked)
     }
 }

@@ -18,6 +18,10 @@ mod state;
 mod registry;
 mod served;
 
+mod journal;
+mod timekeeper;
+mod trusted;
+
 mod auth;
 mod body;
 mod error;
@@ -41,13 +45,18 @@ mod usage;
 mod whole;
 
 mod admin;
+mod api_keys;
 mod health;
 mod metrics;
 mod models;
+mod operator;
 
 pub use error::ApiError;
+pub use journal::{Journal, JournalStatus, Unrecordable};
 pub use listen::{Listen, ListenError, Server};
 pub use registry::{Listed, Registry};
 pub use served::{Kind, Known, LoadError, Loaded, Loader, Progress, Served, TextSide};
-pub use state::{HttpLimits, Shared, State};
-pub use tls::{TlsError, TlsFiles};
+pub use state::{HttpLimits, Shared, ShowCodes, State, Stores};
+pub use timekeeper::{Timekeeper, TimekeeperError};
+pub use tls::{TlsError, TlsFiles, fingerprint};
+pub use trusted::{AUDIT_FOLDER, Event, Trusted, TrustedError};

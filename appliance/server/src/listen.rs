@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::accept::{Connections, Lifetime};
 use crate::state::{Shared, State};
 use crate::tls::{self, TlsError, TlsFiles};
-use crate::{open_files, router};
+use crate::{open_files, router, timekeeper};
 
 /// Connections of the operator's socket at once.
 const LOCAL_CONNECTIONS_MAX: usize = 64;
@@ -126,9 +126,12 @@ impl Server {
             () = public.accept_tcp(&tcp, tls.as_ref()) => {}
             () = local.accept_unix(&unix) => {}
             () = unload_unused(&state) => {}
+            () = save_time(&state) => {}
             () = shutdown => {}
         }
         state.set_draining();
+        // What has passed since the last minute is worth no failure of the end.
+        save_time_now(&state).await;
         state.registry.close_loads();
         drop(tcp);
         // A socket file without a server behind it would only puzzle people.
@@ -157,6 +160,24 @@ async fn unload_unused(state: &State) {
     loop {
         tokio::time::sleep((idle / 4).clamp(UNLOAD_LOOK_LEAST, UNLOAD_LOOK_MOST)).await;
         state.registry.unload_unused(idle);
+    }
+}
+
+/// Saves the time that has passed now and then, for ever.
+async fn save_time(state: &Shared) {
+    loop {
+        tokio::time::sleep(timekeeper::SAVE_PERIOD).await;
+        save_time_now(state).await;
+    }
+}
+
+async fn save_time_now(state: &Shared) {
+    let own = Shared::clone(state);
+    let saved = tokio::task::spawn_blocking(move || own.trusted.time.save()).await;
+    match saved {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the time that has passed cannot be saved"),
+        Err(panic) => tracing::error!(%panic, "the time that has passed was not saved"),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::auth::LocalSocket;
 use crate::error::ApiError;
 use crate::observe::{Arrival, Trace};
 use crate::state::Shared;
-use crate::{admin, chat, completions, embeddings, health, id, metrics, models};
+use crate::{admin, chat, completions, embeddings, health, id, metrics, models, operator};
 
 /// What is served over the network.
 pub(crate) fn public(state: &Shared) -> Router {
@@ -26,6 +26,9 @@ fn api() -> Router<Shared> {
         .route("/v1/embeddings", post(embeddings::create))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::get))
+        .route("/v1/operator/site", get(operator::site))
+        .route("/v1/operator/pair", post(operator::pair))
+        .route("/v1/operator/{verb}", post(operator::verb))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(metrics::metrics))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use access::KeyStore;
+use access::{KeyStore, Operators};
 use engine::Tenant;
 use ledger::Clock;
 use sha2::{Digest, Sha256};
@@ -18,6 +18,10 @@ use crate::generate::Terms;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Unprepared};
 use crate::seldom::Seldom;
+use crate::trusted::Trusted;
+
+/// Acts of operators that wait for those before; beyond it 429.
+const ACTS_WAITING_MAX: usize = 32;
 
 /// Bounds on what a connection and a request may cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,12 +82,28 @@ impl Default for HttpLimits {
     }
 }
 
+/// What a server is opened on.
+pub struct Stores {
+    /// API keys.
+    pub keys: KeyStore,
+    /// Identity, time, audit log and operators.
+    pub trusted: Trusted,
+    /// Shows the pairing codes that are left: called whenever they have changed.
+    pub show_codes: ShowCodes,
+}
+
+/// Shows pairing codes to whoever stands before the box.
+pub type ShowCodes = Box<dyn Fn(&Operators) + Send + Sync>;
+
 /// What all handlers share.
 pub struct State {
     /// Models.
     pub registry: Arc<Registry>,
     /// API keys.
     pub keys: KeyStore,
+    /// Identity, time, audit log and operators.
+    pub trusted: Trusted,
+    pub(crate) show_codes: ShowCodes,
     /// Wall-clock time, for what is shown to people and peers.
     pub clock: Clock,
     /// Bounds.
@@ -95,6 +115,8 @@ pub struct State {
     pub(crate) bodies: Arc<Semaphore>,
     /// Turns bodies into tokens.
     pub(crate) preparing: Gate,
+    /// Does what operators ask for, one act after the other.
+    pub(crate) acts: Gate,
     /// Lines about TLS handshakes that failed.
     pub(crate) handshake_lines: Seldom,
     draining: AtomicBool,
@@ -111,21 +133,25 @@ impl State {
     /// # Errors
     /// When the system has no random numbers.
     pub fn new(
-        keys: KeyStore,
+        stores: Stores,
         clock: Clock,
         limits: HttpLimits,
         version: &'static str,
     ) -> Result<State, getrandom::Error> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt)?;
+        let Stores { keys, trusted, show_codes } = stores;
         let bodies_bytes = limits.bodies_bytes_max.max(limits.body_bytes_max);
         let shares = bodies_bytes.div_ceil(SHARE_BYTES).min(Semaphore::MAX_PERMITS);
         Ok(State {
             registry: Arc::new(Registry::new(limits.load_patience)),
             keys,
+            trusted,
+            show_codes,
             clock,
             bodies: Arc::new(Semaphore::new(shares)),
             preparing: Gate::new(limits.preparing_max, limits.preparing_waiting_max),
+            acts: Gate::new(1, ACTS_WAITING_MAX),
             handshake_lines: Seldom::default(),
             limits,
             version,
@@ -184,7 +210,10 @@ impl State {
         let folder = tempfile::tempdir().expect("tests may write temporary files");
         let keys = KeyStore::open(&folder.path().join("keys"), Clock::fixed(0));
         let keys = keys.expect("an empty folder takes a database");
-        let state = State::new(keys, Clock::fixed(0), HttpLimits::default(), "0");
+        let trusted = Trusted::open(&ledger::disk::Disk::real(), folder.path(), "0");
+        let trusted = trusted.expect("an empty folder takes all of it");
+        let stores = Stores { keys, trusted, show_codes: Box::new(|_| ()) };
+        let state = State::new(stores, Clock::fixed(0), HttpLimits::default(), "0");
         Arc::new(state.expect("the system has random numbers"))
     }
 }

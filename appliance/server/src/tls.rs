@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::time_provider::TimeProvider;
+use sha2::{Digest, Sha256};
 
 /// Where certificates and keys are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +70,16 @@ pub(crate) fn config(files: &TlsFiles, clock: Clock) -> Result<rustls::ServerCon
     let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// SHA-256 of the server's certificate, in hexadecimal: what people compare who reach the box for
+/// the first time.
+///
+/// # Errors
+/// [`TlsError`], with the file at fault.
+pub fn fingerprint(files: &TlsFiles) -> Result<String, TlsError> {
+    let certificate = certificates(&files.certificates)?.swap_remove(0);
+    Ok(Sha256::digest(&certificate).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -213,7 +213,7 @@ fn two_people_enrol_a_third_and_activate() {
         "status {} by anna",
         "activate {\"bundle\":\"m-1\"} by carol, boris",
         "approve {\"bundle\":\"m-3\"} by anna",
-        "audit_export {} by anna",
+        "audit_export {\"from\":0} by anna",
     ];
     assert_eq!(bench.done(), done);
 }

@@ -13,6 +13,7 @@ mod embeddings;
 mod limits;
 mod logs;
 mod operator;
+mod operators;
 mod routes;
 mod several;
 mod tls;

@@ -1,4 +1,4 @@
-//! The operator's socket: its mode, keys, status, and the API without a key.
+//! The local socket: its mode, keys, status, and the API without a key.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;

@@ -13,11 +13,13 @@ use compute::reference::{Mode, Reference};
 use e2e::{records, written_gguf};
 use engine::Needs;
 use ledger::Clock;
+use ledger::disk::Disk;
 use models::dtype::DType;
 use models::vocabulary::{Algorithm, TokenKind, Vocabulary};
 use serde_json::{Value, json};
 use server::{
-    HttpLimits, Kind, Known, Listen, LoadError, Loaded, Server, Shared, State, TextSide, TlsFiles,
+    HttpLimits, Kind, Known, Listen, LoadError, Loaded, Server, Shared, State, Stores, TextSide,
+    TlsFiles, Trusted,
 };
 use tempfile::TempDir;
 use text::{ChatTemplate, Tokenizer};
@@ -88,7 +90,11 @@ impl Site {
         let clock = Clock::fixed(NOW);
         let keys = KeyStore::open(&folder.path().join("keys.db"), clock.clone()).unwrap();
         let key = keys.create("bank", "").unwrap().secret;
-        let state = Arc::new(State::new(keys, clock, plan.limits.clone(), "0").unwrap());
+        // Everything is written; nothing waits for the disk.
+        let disk = Disk::faulty(folder.path(), ledger::disk::Plan::none());
+        let trusted = Trusted::open(&disk, folder.path(), "0").unwrap();
+        let stores = Stores { keys, trusted, show_codes: Box::new(|_| ()) };
+        let state = Arc::new(State::new(stores, clock, plan.limits.clone(), "0").unwrap());
         state.registry.set_starting(Some("small.gguf".to_owned()));
         let loading = Arc::new(Mutex::new(()));
         if plan.loaded {

@@ -1,0 +1,214 @@
+//! What each verb does. One table says which function does which verb; what it lacks is refused
+//! before anybody's signature is spent on it.
+//!
+//! A function here gets what is authorised, records it, and does it. An act of two people may come
+//! twice, after a crash: doing it twice must be doing it once.
+
+use access::{AccessError, Authorised, EnrollBody, RevokeBody, Verb};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ledger::audit::{Act, Outcome};
+use serde_json::{Value, json};
+
+use super::{answer, export, names};
+use crate::admin;
+use crate::error::ApiError;
+use crate::journal::subject;
+use crate::json::{self, Fields};
+use crate::state::State;
+use crate::trusted::Event;
+
+/// Does a verb.
+pub(super) type Handler = fn(&State, &Authorised) -> Result<Response, ApiError>;
+
+/// Which function does a verb; none where this version cannot.
+pub(super) fn handler(verb: Verb) -> Option<Handler> {
+    Some(match verb {
+        Verb::Enroll => enroll,
+        Verb::RevokeOperator => revoke_operator,
+        Verb::OperatorList => operator_list,
+        Verb::ProposalList => proposal_list,
+        Verb::Withdraw => withdraw,
+        Verb::KeyCreate => key_create,
+        Verb::KeyList => key_list,
+        Verb::KeyRevoke => key_revoke,
+        Verb::AuditExport => export::audit_export,
+        Verb::Status => status,
+        // Content, policy, time and modes come with the bundle store.
+        Verb::Approve
+        | Verb::Activate
+        | Verb::RollBack
+        | Verb::MapChange
+        | Verb::PolicyChange
+        | Verb::CorrectTime
+        | Verb::Mode
+        | Verb::ImportCommit => return None,
+    })
+}
+
+/// As what a verb stands in the audit log.
+pub(super) fn act_of(verb: Verb) -> Act {
+    match verb {
+        Verb::Enroll | Verb::RevokeOperator => Act::OperatorChange,
+        Verb::OperatorList | Verb::ProposalList | Verb::KeyList | Verb::Status => Act::Read,
+        Verb::Withdraw => Act::Proposal,
+        Verb::Approve => Act::Approve,
+        Verb::Activate => Act::Activate,
+        Verb::RollBack => Act::RollBack,
+        Verb::MapChange | Verb::PolicyChange => Act::PolicyChange,
+        Verb::CorrectTime => Act::TimeChange,
+        Verb::Mode => Act::ModeChange,
+        Verb::KeyCreate | Verb::KeyRevoke => Act::KeyChange,
+        Verb::AuditExport => Act::Export,
+        Verb::ImportCommit => Act::Import,
+    }
+}
+
+/// Records what is about to be done.
+pub(super) fn tell(state: &State, act: &Authorised, told: &[String]) -> Result<(), ApiError> {
+    let event = Event {
+        act: act_of(act.verb()),
+        actors: names(act),
+        subjects: told.iter().map(|name| subject(name, None)).collect(),
+        outcome: Outcome::Done,
+    };
+    state.trusted.record(event).map_err(ApiError::unrecorded)
+}
+
+/// The parameters of a body that was signed.
+pub(super) fn fields(act: &Authorised) -> Result<Fields, ApiError> {
+    Fields::of_body(json::parse(act.body())?)
+}
+
+fn nothing_said(act: &Authorised) -> Result<(), ApiError> {
+    fields(act)?.finish(&[])
+}
+
+fn access(error: AccessError) -> ApiError {
+    answer(&error)
+}
+
+fn of_body<T: serde::de::DeserializeOwned>(act: &Authorised) -> Result<T, ApiError> {
+    json::parse(act.body())?;
+    let wrong = |error: serde_json::Error| {
+        ApiError::invalid(format!("The body is not what {} takes: {error}.", act.verb()))
+    };
+    serde_json::from_slice(act.body()).map_err(wrong)
+}
+
+fn ok(answer: Value) -> Result<Response, ApiError> {
+    Ok(axum::Json(answer).into_response())
+}
+
+fn enroll(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+    let body: EnrollBody = of_body(act)?;
+    let key = access::PublicKey::from_base64(&body.public_key)
+        .map_err(|error| access(access::Refusal::Key(error).into()))?;
+    let who = format!("operator {} is enrolled", body.name);
+    tell(state, act, &[who, format!("key {}", key.id())])?;
+    let trusted = &state.trusted;
+    let operator = trusted.operators.enroll(act, trusted.time.trusted()).map_err(access)?;
+    tracing::info!(operator = operator.name, "an operator was enrolled");
+    ok(json!({"enrolled": operator.name, "key_id": operator.key.id().to_string()}))
+}
+
+fn revoke_operator(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+    let body: RevokeBody = of_body(act)?;
+    tell(state, act, &[format!("operator {} is revoked", body.name)])?;
+    let trusted = &state.trusted;
+    trusted.operators.revoke(act, trusted.time.trusted()).map_err(access)?;
+    tracing::info!(operator = body.name, "an operator was revoked");
+    ok(json!({"revoked": body.name}))
+}
+
+fn operator_list(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+    nothing_said(act)?;
+    let operator = |operator: &access::Operator| {
+        json!({
+            "name": operator.name,
+            "key_id": operator.key.id().to_string(),
+            "public_key": operator.key.to_base64(),
+            "enrolled_unix_seconds": operator.enrolled_s,
+            "enrolled_by": operator.enrolled_by,
+            "revoked_unix_seconds": operator.revoked.as_ref().map(|revoked| revoked.at_s),
+            "revoked_by": operator.revoked.as_ref().map(|revoked| &revoked.by),
+        })
+    };
+    let operators = state.trusted.operators.list().map_err(access)?;
+    ok(json!({"operators": operators.iter().map(operator).collect::<Vec<_>>()}))
+}
+
+fn proposal_list(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+    nothing_said(act)?;
+    let trusted = &state.trusted;
+    let signer =
+        |signer: &access::Signer| json!({"name": signer.name, "key_id": signer.key_id.to_string()});
+    let proposal = |proposal: access::Proposal| {
+        json!({
+            "id": proposal.id,
+            "verb": proposal.verb,
+            "site": proposal.site,
+            "body": STANDARD.encode(&proposal.body),
+            "by": signer(&proposal.by),
+            "end_unix_seconds": proposal.end_s,
+        })
+    };
+    let unfinished = |act: Authorised| {
+        json!({
+            "act": act.act().map(|id| id.to_string()),
+            "verb": act.verb(),
+            "body": STANDARD.encode(act.body()),
+            "by": act.by().iter().map(signer).collect::<Vec<_>>(),
+        })
+    };
+    let proposals = trusted.operators.proposals(trusted.time.trusted()).map_err(access)?;
+    let acts = trusted.operators.unfinished().map_err(access)?;
+    ok(json!({
+        "proposals": proposals.into_iter().map(proposal).collect::<Vec<_>>(),
+        "unfinished": acts.into_iter().map(unfinished).collect::<Vec<_>>(),
+    }))
+}
+
+fn withdraw(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+    let mut body = fields(act)?;
+    let id = body.required_text("proposal")?;
+    body.finish(&[])?;
+    let trusted = &state.trusted;
+    let waiting = trusted.operators.proposals(trusted.time.trusted()).map_err(access)?;
+    if let Some(proposal) = waiting.iter().find(|proposal| proposal.id == id) {
+        let what = format!("withdrawn: {} of {}", proposal.verb, proposal.by.name);
+        tell(state, act, &[what, format!("proposal {id}")])?;
+    }
+    trusted.operators.withdraw(act).map_err(access)?;
+    ok(json!({"withdrawn": id}))
+}
+
+fn key_create(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+    let mut body = fields(act)?;
+    let tenant = body.required_text("tenant")?;
+    let label = body.text("label")?.unwrap_or_default();
+    body.finish(&[])?;
+    let key = state.create_key(&names(act), &tenant, &label)?;
+    let answer = json!({"id": key.id, "secret": key.secret, "tenant": tenant, "label": label});
+    Ok((StatusCode::CREATED, axum::Json(answer)).into_response())
+}
+
+fn key_list(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+    nothing_said(act)?;
+    ok(admin::keys(state)?)
+}
+
+fn key_revoke(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+    let mut body = fields(act)?;
+    let id = body.required_text("id")?;
+    body.finish(&[])?;
+    state.revoke_key(&names(act), &id)?;
+    ok(json!({"id": id, "revoked": true}))
+}
+
+fn status(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+    nothing_said(act)?;
+    ok(admin::status_of(state)?)
+}
