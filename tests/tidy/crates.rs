@@ -19,12 +19,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("site", &["ledger"]),
     ("access", &["ledger"]),
     ("bundle", &["ledger"]),
-    ("depot", &["ledger", "bundle"]),
+    // Key files and the terminal of whoever works at one; knows no kind of key.
+    ("workstation", &[]),
+    ("depot", &["ledger", "bundle", "workstation"]),
     ("server", &["models", "compute", "text", "engine", "ledger", "site", "access"]),
     // The loader joins a model's text side and its engine, and hands both to the server.
     ("redoubt", &["models", "compute", "text", "engine", "ledger", "site", "access", "server"]),
     // The workstation has what the box checks with, and nothing that serves.
-    ("operator", &["ledger", "access"]),
+    ("operator", &["ledger", "access", "workstation"]),
 ];
 
 /// Folders whose crates are free: tests, and what fuzzes them.

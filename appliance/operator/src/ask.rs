@@ -3,10 +3,9 @@
 use access::{EnrollBody, PublicKey, RevokeBody, Verb, check_name};
 use serde::Serialize;
 use serde_json::{Value, json};
+use workstation::{Failure, screen};
 
-use crate::failure::Failure;
 use crate::request::{Answer, Session};
-use crate::screen;
 
 /// Content by its name: approve, activate.
 pub async fn of_bundle(session: &Session, verb: Verb, bundle: &str) -> Result<(), Failure> {

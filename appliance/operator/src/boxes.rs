@@ -8,9 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-
-use crate::failure::Failure;
-use crate::files;
+use workstation::{Failure, files};
 
 const FILE_BYTES_MAX: usize = 1 << 20;
 const BOXES_MAX: usize = 1024;

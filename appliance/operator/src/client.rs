@@ -28,10 +28,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use workstation::{Failure, files};
 
 use crate::boxes::{Address, Pinned};
-use crate::failure::Failure;
-use crate::{files, pinned};
+use crate::pinned;
 
 /// Answers of verbs are small; more than this is not ours.
 const ANSWER_BYTES_MAX: usize = 16 << 20;

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use access::{PairRequest, PairingCode, check_site};
 use hyper::Method;
+use workstation::{Failure, files, screen};
 
 use crate::client::{self, Call};
-use crate::failure::Failure;
 use crate::request::{self, Reach};
-use crate::{boxes, files, key_file, screen};
+use crate::{boxes, operator_key};
 
 /// Enrols over HTTPS.
 pub async fn send(reach: &Reach, key: &Path, code: &PairingCode) -> Result<(), Failure> {
@@ -35,7 +35,7 @@ pub fn write(key: &Path, code: &PairingCode, site: &str, out: &Path) -> Result<(
 }
 
 fn pair_request(key: &Path, code: &PairingCode, site: &str) -> Result<PairRequest, Failure> {
-    let label = key_file::label(key)?;
+    let label = operator_key::label(key)?;
     let proof = code.proof(&label.name, &label.public, site);
     Ok(PairRequest { name: label.name, key: label.public, proof })
 }

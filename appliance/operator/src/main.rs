@@ -8,22 +8,18 @@ mod ask;
 mod boxes;
 mod client;
 mod enrol;
-mod failure;
-mod files;
-mod key_file;
-mod passphrase;
+mod operator_key;
 mod pinned;
 mod proposals;
 mod request;
-mod screen;
 
 use std::process::ExitCode;
 
 use access::Verb;
 use clap::Parser;
+use workstation::{Failure, passphrase, screen};
 
 use crate::arguments::{Arguments, AtBox, Command, EnrolTo, Key, Keys, Operators, Proposals};
-use crate::failure::Failure;
 use crate::proposals::Ask;
 use crate::request::Session;
 
@@ -41,9 +37,9 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Key(Key::Create { name, kind, out, passphrase_file }) => {
             let passphrase = passphrase::new(passphrase_file.as_deref())?;
-            key_file::create(&out, &name, kind.into(), &passphrase).and_then(|made| tell(&made))
+            operator_key::create(&out, &name, kind.into(), &passphrase).and_then(|made| tell(&made))
         }
-        Command::Key(Key::Show { file }) => tell(&key_file::label(&file)?),
+        Command::Key(Key::Show { file }) => tell(&operator_key::label(&file)?),
         Command::Enrol { key, code, to } => enrol(&key, code, to),
         Command::Sign { verb, site, body, out, signing } => {
             request::write(&signing.into(), verb, &site, body.as_deref(), &out)?;
@@ -123,7 +119,7 @@ fn enrol(
     }
 }
 
-fn tell(label: &key_file::Label) -> Result<(), Failure> {
+fn tell(label: &operator_key::Label) -> Result<(), Failure> {
     let (name, key) = (&label.name, &label.public);
     screen::show(&format!(
         "Operator:    {name}\nFingerprint: {}\nPublic key:  {}\n",

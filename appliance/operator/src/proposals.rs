@@ -8,11 +8,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
+use workstation::{Failure, screen};
 
 use crate::ask;
-use crate::failure::Failure;
 use crate::request::{Answer, Session};
-use crate::screen;
 
 #[derive(Deserialize)]
 struct Listed {

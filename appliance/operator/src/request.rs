@@ -9,12 +9,11 @@ use access::{
 use hyper::{Method, StatusCode};
 use ledger::Clock;
 use serde_json::Value;
+use workstation::{Failure, files, passphrase};
 
 use crate::boxes::{self, Address, Fingerprint, Pinned};
 use crate::client::{self, Call};
-use crate::failure::Failure;
-use crate::key_file::{self, OperatorKey};
-use crate::{files, passphrase};
+use crate::operator_key::{self, OperatorKey};
 
 /// A request that only reads counts so long: it is answered at once or not at all.
 const READ_S: u64 = 300;
@@ -183,9 +182,9 @@ fn seal(key: &OperatorKey, what: What<'_>) -> Result<Unverified, Failure> {
 
 fn open(signing: &Signing) -> Result<OperatorKey, Failure> {
     // A file that is no key says so before it asks for a passphrase.
-    key_file::label(&signing.key)?;
-    let passphrase = passphrase::known(signing.passphrase_file.as_deref())?;
-    key_file::open(&signing.key, &passphrase)
+    operator_key::label(&signing.key)?;
+    let passphrase = passphrase::known(signing.passphrase_file.as_deref(), &signing.key)?;
+    operator_key::open(&signing.key, &passphrase)
 }
 
 fn hours_s(hours: u64) -> Result<u64, Failure> {

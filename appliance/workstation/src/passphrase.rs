@@ -10,15 +10,21 @@ use crate::files;
 const CHARACTERS_MIN: usize = 12;
 const BYTES_MAX: usize = 1024;
 
-/// For a key that is there.
-pub fn known(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+/// For the key in a file that is there.
+///
+/// # Errors
+/// [`Failure`] where there is neither a file nor a terminal.
+pub fn known(file: Option<&Path>, key: &Path) -> Result<Zeroizing<String>, Failure> {
     match file {
         Some(file) => of_file(file),
-        None => typed("Passphrase: "),
+        None => typed(&format!("Passphrase of {}: ", key.display())),
     }
 }
 
 /// For a new key: typed twice, and long enough.
+///
+/// # Errors
+/// [`Failure`], also where the two differ or one is short.
 pub fn new(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
     let passphrase = match file {
         Some(file) => of_file(file)?,

@@ -26,6 +26,9 @@ fn hides(c: char) -> bool {
 }
 
 /// Writes to standard output, at once. A reader that has left wants no more: that is no failure.
+///
+/// # Errors
+/// [`Failure`].
 pub fn show(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(plain(text).as_bytes()).and_then(|()| out.flush()) {
@@ -36,17 +39,32 @@ pub fn show(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Asks on the terminal for the whole word; anything but `yes` is a no.
+///
+/// # Errors
+/// [`Failure`] where there is no terminal.
+pub fn typed_yes(question: &str) -> Result<bool, Failure> {
+    Ok(answer(question)? == "yes")
+}
+
 /// Asks on the terminal; anything but a yes is a no.
+///
+/// # Errors
+/// [`Failure`] where there is no terminal.
 pub fn agreed(question: &str) -> Result<bool, Failure> {
+    Ok(matches!(answer(&format!("{question} [y/N]"))?.as_str(), "y" | "Y" | "yes"))
+}
+
+fn answer(question: &str) -> Result<String, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::new("there is no terminal to ask on")
             .hint("pass --yes, where somebody has read what is to be signed"));
     }
-    eprint!("{} [y/N] ", plain(question));
+    eprint!("{} ", plain(question));
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);
     read.map_err(|error| Failure::new(format!("reading the terminal: {error}")))?;
-    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+    Ok(line.trim().to_owned())
 }
 
 #[cfg(test)]

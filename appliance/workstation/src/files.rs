@@ -9,6 +9,9 @@ use std::path::Path;
 use crate::failure::Failure;
 
 /// All bytes of a file that has at most so many.
+///
+/// # Errors
+/// [`Failure`].
 pub fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Failure> {
     let failed = |error| Failure::new(format!("{}: {error}", path.display()));
     let mut bytes = Vec::new();
@@ -21,6 +24,9 @@ pub fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Failure> {
 }
 
 /// Refuses a file of secrets that others may read.
+///
+/// # Errors
+/// [`Failure`].
 pub fn check_private(path: &Path) -> Result<(), Failure> {
     let name = path.display();
     let metadata = fs::metadata(path).map_err(|error| Failure::new(format!("{name}: {error}")))?;
@@ -34,6 +40,9 @@ pub fn check_private(path: &Path) -> Result<(), Failure> {
 }
 
 /// Writes a new file for its owner alone, synced; one that is there is left as it is.
+///
+/// # Errors
+/// [`Failure`].
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |error| Failure::new(format!("{}: {error}", path.display()));
     let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
@@ -54,6 +63,9 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 /// Writes a file for its owner alone in place of the one that is there, all or nothing.
+///
+/// # Errors
+/// [`Failure`].
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |error| Failure::new(format!("{}: {error}", path.display()));
     let new = path.with_extension("new");
