@@ -6,21 +6,23 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use bundle::digest::{self, Digest, ObjectHasher, piece_bytes, piece_count};
+use bundle::digest::{self, Digest, piece_count};
 use bundle::manifest::{FORMAT, ItemFile, Manifest, ManifestError};
 use bundle::names::{FilePath, Issuer, ItemId};
 use bundle::repository::SignedTarget;
-use bundle::{metadata_path, piece_path, verify::manifest_path};
+use bundle::verify::manifest_path;
+use bundle::{TrustedRepository, metadata_path};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::intake;
 use crate::roles::{self, Document, Role, RoleError};
 
-const DRAFT: &str = "draft.json";
-const BUFFER_BYTES: usize = 1 << 20;
+/// What waits for the next release, in a depot folder.
+pub const DRAFT: &str = "draft.json";
 
 /// Why a depot folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +52,7 @@ pub enum DeskError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// The item is there, with other content.
-    #[error("{0} is signed already, with other content; give it the next version")]
+    #[error("{0} is there already, with other content; give it the next version")]
     Taken(Box<ItemId>),
     /// The item is not there.
     #[error("{0} is not in {1}")]
@@ -58,6 +60,9 @@ pub enum DeskError {
     /// A role must be signed first.
     #[error("the {0} must be signed first")]
     First(&'static str),
+    /// A root that a box would not take.
+    #[error(transparent)]
+    Refused(#[from] bundle::Refused),
 }
 
 /// What is to be in the next release.
@@ -97,11 +102,11 @@ pub struct Desk {
     issuer: Issuer,
 }
 
-fn io_error(act: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> DeskError {
+pub(crate) fn io_error(act: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> DeskError {
     move |source| DeskError::Io { act, path: path.to_owned(), source }
 }
 
-fn content(path: &Path, reason: impl ToString) -> DeskError {
+pub(crate) fn content(path: &Path, reason: impl ToString) -> DeskError {
     DeskError::Content { path: path.to_owned(), reason: reason.to_string() }
 }
 
@@ -129,6 +134,9 @@ impl Desk {
         if desk.latest(Role::Root)?.is_some() {
             return Err(content(folder, "it has a repository already"));
         }
+        // As a box will look at it: one person under two ids of a key is refused here.
+        let text = std::str::from_utf8(root).map_err(|error| content(folder, error))?;
+        TrustedRepository::first(issuer, text)?;
         desk.put(Role::Root, root)?;
         desk.save(&Draft { issuer: Some(issuer), items: BTreeMap::new() })?;
         Ok(desk)
@@ -274,15 +282,20 @@ impl Desk {
     }
 
     /// Adds an item to the draft: hashes its files in one pass and keeps their pieces. `progress`
-    /// is told of bytes as they pass.
+    /// is told of bytes as they pass. What an interrupted call has written is not written again.
     ///
     /// # Errors
     /// [`DeskError`].
     pub fn add(&self, new: &NewItem, progress: &mut dyn FnMut(u64)) -> Result<Manifest, DeskError> {
-        let mut files = Vec::new();
+        let objects = self.folder.join("objects");
+        let mut taken = Vec::new();
         for (path, source) in &new.files {
-            files.push(self.keep(path, source, progress)?);
+            let name = digest::sha256(format!("{}/{path}", new.id).as_bytes());
+            let aside = objects.join("incoming").join(name.to_string());
+            let found = intake::take(&aside, source, progress)?;
+            taken.push((aside, ItemFile::new(path.clone(), found)));
         }
+        let files = taken.iter().map(|(_, file)| file.clone()).collect();
         let manifest = Manifest {
             format: FORMAT,
             id: new.id.clone(),
@@ -293,17 +306,30 @@ impl Desk {
         };
         manifest.check()?;
         let bytes = serde_json::to_vec_pretty(&manifest).expect("it is written to memory");
+        self.check_free(&new.id, digest::sha256(&bytes))?;
+        for (aside, file) in &taken {
+            let to = objects.join(file.sha256.to_string());
+            intake::place(aside, &to, piece_count(file.bytes))?;
+        }
         self.list(&new.id, &bytes)?;
         Ok(manifest)
+    }
+
+    /// A version has one content, in the draft and where it is signed.
+    fn check_free(&self, id: &ItemId, manifest: Digest) -> Result<(), DeskError> {
+        for listed in [self.items()?, self.released()?] {
+            if listed.get(id).is_some_and(|listed| *listed != manifest) {
+                return Err(DeskError::Taken(Box::new(id.clone())));
+            }
+        }
+        Ok(())
     }
 
     fn list(&self, id: &ItemId, manifest: &[u8]) -> Result<(), DeskError> {
         let sha256 = digest::sha256(manifest);
         let entry = DraftItem { bytes: manifest.len() as u64, sha256 };
+        self.check_free(id, sha256)?;
         let mut draft = self.draft()?;
-        if draft.items.get(id).is_some_and(|listed| *listed != entry) {
-            return Err(DeskError::Taken(Box::new(id.clone())));
-        }
         write(&self.folder.join(manifest_path(id, &sha256)), manifest)?;
         draft.items.insert(id.clone(), entry);
         self.save(&draft)
@@ -338,55 +364,37 @@ impl Desk {
         self.save(&draft)
     }
 
-    /// The items of the draft.
+    /// The items of the draft, with the digests of their manifests.
     ///
     /// # Errors
     /// [`DeskError`].
-    pub fn items(&self) -> Result<Vec<ItemId>, DeskError> {
-        Ok(self.draft()?.items.into_keys().collect())
+    pub fn items(&self) -> Result<BTreeMap<ItemId, Digest>, DeskError> {
+        let items = self.draft()?.items.into_iter();
+        Ok(items.map(|(id, item)| (id, item.sha256)).collect())
     }
 
-    /// Hashes a file and writes its pieces, one at a time; pieces that are there stay.
-    fn keep(
-        &self,
-        path: &FilePath,
-        source: &Path,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<ItemFile, DeskError> {
-        let mut file = File::open(source).map_err(io_error("open", source))?;
-        let bytes = file.metadata().map_err(io_error("look at", source))?.len();
-        let incoming = self.folder.join("objects/incoming");
-        fs::create_dir_all(&incoming).map_err(io_error("make", &incoming))?;
-        let mut hasher = ObjectHasher::new(bytes);
-        let mut buffer = vec![0; BUFFER_BYTES];
-        for index in 0..piece_count(bytes) {
-            let part = incoming.join(format!("{index:06}.piece"));
-            let mut piece = File::create(&part).map_err(io_error("make", &part))?;
-            let mut left = piece_bytes(bytes, index);
-            while left > 0 {
-                let most = buffer.len().min(left as usize);
-                let read = file.read(&mut buffer[..most]).map_err(io_error("read", source))?;
-                if read == 0 {
-                    return Err(content(source, "it became shorter while it was read"));
-                }
-                hasher.update(&buffer[..read]);
-                piece.write_all(&buffer[..read]).map_err(io_error("write", &part))?;
-                left -= read as u64;
-                progress(read as u64);
-            }
-            piece.sync_all().map_err(io_error("sync", &part))?;
+    /// The items of the newest signed targets, with the digests of their manifests.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub fn released(&self) -> Result<BTreeMap<ItemId, Digest>, DeskError> {
+        match self.latest(Role::Targets)? {
+            Some((_, targets)) => Ok(roles::listed(&targets)?),
+            None => Ok(BTreeMap::new()),
         }
-        let changed = |_| content(source, "its length changed while it was read");
-        let found = hasher.finish().map_err(changed)?;
-        let made = ItemFile::new(path.clone(), found);
-        for index in 0..piece_count(bytes) {
-            let to = self.folder.join(piece_path(&made.sha256, index));
-            let from = incoming.join(format!("{index:06}.piece"));
-            let folder = to.parent().unwrap_or(&self.folder);
-            fs::create_dir_all(folder).map_err(io_error("make", folder))?;
-            fs::rename(&from, &to).map_err(io_error("rename", &from))?;
+    }
+
+    /// The manifest of an item of this depot.
+    ///
+    /// # Errors
+    /// [`DeskError`], also where it is not what its name says.
+    pub fn manifest(&self, id: &ItemId, sha256: &Digest) -> Result<Manifest, DeskError> {
+        let path = self.folder.join(manifest_path(id, sha256));
+        let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+        if digest::sha256(&bytes) != *sha256 {
+            return Err(content(&path, "its SHA-256 is not the one in its name"));
         }
-        Ok(made)
+        Ok(Manifest::parse(&bytes, id)?)
     }
 }
 

@@ -14,10 +14,22 @@ use serde_json::{Value, json};
 use crate::roles::canonical;
 
 const PEM_COLUMNS: usize = 64;
+/// SubjectPublicKeyInfo of Ed25519 (RFC 8410, 4) up to the key.
+const ED25519_HEAD: [u8; 12] = [0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
+const ED25519_BYTES: usize = 32;
+/// The same of P-256 (RFC 5480) up to the uncompressed point.
+const P256_HEAD: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce,
+    0x3d, 3, 1, 7, 3, 0x42, 0,
+];
+const P256_BYTES: usize = 65;
 
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
+    /// The bytes are no public key of these kinds.
+    #[error("this is no public key of Ed25519 or ECDSA P-256")]
+    NotPublic,
     /// The bytes are no private key of these kinds.
     #[error("this is no private key of Ed25519 or ECDSA P-256 in PKCS#8")]
     NotAKey,
@@ -55,7 +67,8 @@ impl SigningKey {
     pub fn generate(kind: KeyKind) -> Result<Vec<u8>, KeyError> {
         let rng = SystemRandom::new();
         let made = match kind {
-            KeyKind::Ed25519 => Ed25519KeyPair::generate_pkcs8(&rng),
+            // The form of RFC 8410, which every program reads.
+            KeyKind::Ed25519 => Ed25519KeyPair::generate_pkcs8v1(&rng),
             KeyKind::P256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &rng),
         };
         let document = made.map_err(|_| KeyError::Library("no key could be made"))?;
@@ -74,25 +87,25 @@ impl SigningKey {
         pair.map(|pair| SigningKey::P256(Box::new(pair))).map_err(|_| KeyError::NotAKey)
     }
 
+    /// The public key: SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    /// [`KeyError::Library`].
+    pub fn spki(&self) -> Result<Vec<u8>, KeyError> {
+        let der = match self {
+            SigningKey::Ed25519(pair) => pair.public_key().as_der(),
+            SigningKey::P256(pair) => pair.public_key().as_der(),
+        };
+        let der = der.map_err(|_| KeyError::Library("the public key has no form"))?;
+        Ok(der.as_ref().to_vec())
+    }
+
     /// The key that others may know.
     ///
     /// # Errors
     /// [`KeyError::Library`].
     pub fn public(&self) -> Result<PublicKey, KeyError> {
-        let key = match self {
-            SigningKey::Ed25519(pair) => {
-                let public: String =
-                    pair.public_key().as_ref().iter().map(|b| format!("{b:02x}")).collect();
-                json!({"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": public}})
-            }
-            SigningKey::P256(pair) => {
-                let spki = pair.public_key().as_der();
-                let spki = spki.map_err(|_| KeyError::Library("the public key has no form"))?;
-                json!({"keytype": "ecdsa", "scheme": "ecdsa-sha2-nistp256",
-                       "keyval": {"public": pem(spki.as_ref())}})
-            }
-        };
-        Ok(PublicKey { id: digest::sha256(&canonical(&key)), key })
+        PublicKey::from_spki(&self.spki()?)
     }
 
     /// Signs bytes.
@@ -149,6 +162,25 @@ impl TryFrom<Written> for PublicKey {
 }
 
 impl PublicKey {
+    /// Out of its SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    /// [`KeyError::NotPublic`] for other kinds and encodings.
+    pub fn from_spki(spki: &[u8]) -> Result<PublicKey, KeyError> {
+        let key = match (spki.strip_prefix(&ED25519_HEAD), spki.strip_prefix(&P256_HEAD)) {
+            (Some(point), _) if point.len() == ED25519_BYTES => {
+                let public: String = point.iter().map(|b| format!("{b:02x}")).collect();
+                json!({"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": public}})
+            }
+            (_, Some(point)) if point.len() == P256_BYTES => {
+                json!({"keytype": "ecdsa", "scheme": "ecdsa-sha2-nistp256",
+                       "keyval": {"public": pem(spki)}})
+            }
+            _ => return Err(KeyError::NotPublic),
+        };
+        Ok(PublicKey { id: digest::sha256(&canonical(&key)), key })
+    }
+
     /// SHA-256 of the key's object in canonical JSON (TUF 4.2).
     pub fn id(&self) -> Digest {
         self.id

@@ -2,10 +2,12 @@
 //! bundles. The only crate that signs content; never in the image.
 
 pub mod desk;
+pub mod fat32;
+mod intake;
 pub mod keys;
 pub mod roles;
 pub mod seal;
 
 pub use desk::{Desk, DeskError, NewItem};
 pub use keys::{KeyError, KeyKind, PublicKey, SigningKey};
-pub use roles::{Document, Role, RoleError, RoleKeys, Signature};
+pub use roles::{Document, Role, RoleError, RoleKeys, Signature, Standing, Worth};

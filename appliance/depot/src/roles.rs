@@ -1,14 +1,18 @@
 //! The roles of a repository of TUF as documents that people sign, one after the other and each on
 //! a machine of their own; and what becomes of their signatures.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+
 use bundle::digest::{self, Digest};
 use bundle::names::{Issuer, ItemId};
 use bundle::repository::{CUSTOM_KIND, ISSUED_AT, SignedTarget};
 use ledger::iso_8601;
 use olpc_cjson::CanonicalFormatter;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use tough::schema::{Root, Signed, Snapshot, Targets, Timestamp};
+use tough::schema::{RoleType, Root, Signed, Snapshot, Targets, Timestamp};
 
 use crate::keys::{KeyError, PublicKey, SigningKey};
 
@@ -50,6 +54,19 @@ impl Role {
             Role::Timestamp => "timestamp",
         }
     }
+
+    fn role_type(self) -> RoleType {
+        match self {
+            Role::Root => RoleType::Root,
+            Role::Targets => RoleType::Targets,
+            Role::Snapshot => RoleType::Snapshot,
+            Role::Timestamp => RoleType::Timestamp,
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Why documents and signatures do not go together.
@@ -120,13 +137,21 @@ impl Document {
         digest::sha256(&canonical(&self.signed))
     }
 
+    /// The items that it lists, where it is of targets.
+    ///
+    /// # Errors
+    /// [`RoleError::Malformed`].
+    pub fn items(&self) -> Result<BTreeMap<ItemId, Digest>, RoleError> {
+        items_of(&self.signed)
+    }
+
     /// Signs it.
     ///
     /// # Errors
     /// [`KeyError`].
     pub fn sign(&self, key: &SigningKey) -> Result<Signature, KeyError> {
         let bytes = canonical(&self.signed);
-        let sig = key.sign(&bytes)?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let sig = hex(&key.sign(&bytes)?);
         Ok(Signature { document: digest::sha256(&bytes), keyid: key.public()?.id(), sig })
     }
 
@@ -159,25 +184,117 @@ impl Document {
 /// # Errors
 /// [`RoleError::NotEnough`] or [`RoleError::Malformed`].
 pub fn check(role: Role, root: &[u8], metadata: &[u8]) -> Result<(), RoleError> {
-    fn read<T: serde::de::DeserializeOwned>(role: Role, bytes: &[u8]) -> Result<T, RoleError> {
-        let malformed = |e: serde_json::Error| RoleError::Malformed {
-            role: role.as_str(),
-            reason: e.to_string(),
-        };
-        serde_json::from_slice(bytes).map_err(malformed)
-    }
     let root: Signed<Root> = read(Role::Root, root)?;
-    let verified = match role {
-        Role::Root => root.signed.verify_role(&read::<Signed<Root>>(role, metadata)?),
-        Role::Targets => root.signed.verify_role(&read::<Signed<Targets>>(role, metadata)?),
-        Role::Snapshot => root.signed.verify_role(&read::<Signed<Snapshot>>(role, metadata)?),
-        Role::Timestamp => root.signed.verify_role(&read::<Signed<Timestamp>>(role, metadata)?),
-    };
-    let not_enough = |e: tough::schema::Error| RoleError::NotEnough {
+    verify(role, &root.signed, metadata)?
+        .map_err(|reason| RoleError::NotEnough { role: role.as_str(), reason })
+}
+
+fn read<T: DeserializeOwned>(role: Role, bytes: &[u8]) -> Result<T, RoleError> {
+    let malformed = |error: serde_json::Error| RoleError::Malformed {
         role: role.as_str(),
-        reason: e.to_string(),
+        reason: error.to_string(),
     };
-    verified.map_err(not_enough)
+    serde_json::from_slice(bytes).map_err(malformed)
+}
+
+/// Whether a root accepts metadata, and why it does not.
+fn verify(role: Role, root: &Root, metadata: &[u8]) -> Result<Result<(), String>, RoleError> {
+    let verified = match role {
+        Role::Root => root.verify_role(&read::<Signed<Root>>(role, metadata)?),
+        Role::Targets => root.verify_role(&read::<Signed<Targets>>(role, metadata)?),
+        Role::Snapshot => root.verify_role(&read::<Signed<Snapshot>>(role, metadata)?),
+        Role::Timestamp => root.verify_role(&read::<Signed<Timestamp>>(role, metadata)?),
+    };
+    Ok(verified.map_err(|error| error.to_string()))
+}
+
+/// What a signature is worth before a root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// It counts.
+    Counts,
+    /// The root does not list its key for the role.
+    NotListed,
+    /// It is not of this document, or not by this key.
+    Wrong,
+}
+
+/// How far metadata has come on its way to its threshold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// How many must sign.
+    pub threshold: u64,
+    /// Whose signatures would count.
+    pub keys: Vec<Digest>,
+    /// The signatures that are there, by their keys.
+    pub signatures: BTreeMap<Digest, Worth>,
+}
+
+impl Standing {
+    /// How many signatures are still needed.
+    pub fn missing(&self) -> u64 {
+        let counts = self.signatures.values().filter(|worth| **worth == Worth::Counts).count();
+        self.threshold.saturating_sub(counts as u64)
+    }
+}
+
+/// What a root demands of a role, before anybody has signed.
+///
+/// # Errors
+/// [`RoleError::Malformed`].
+pub fn required(role: Role, root: &[u8]) -> Result<Standing, RoleError> {
+    standing(role, root, br#"{"signatures": []}"#)
+}
+
+/// Judges every signature of metadata by itself.
+///
+/// # Errors
+/// [`RoleError::Malformed`].
+pub fn standing(role: Role, root: &[u8], metadata: &[u8]) -> Result<Standing, RoleError> {
+    let malformed =
+        |reason: &str| RoleError::Malformed { role: role.as_str(), reason: reason.to_owned() };
+    let mut root: Signed<Root> = read(Role::Root, root)?;
+    let listed = root.signed.roles.get_mut(&role.role_type());
+    let listed = listed.ok_or_else(|| malformed("the root does not know the role"))?;
+    let keys = listed.keyids.iter().map(|id| Digest::try_from(hex(id.as_ref())));
+    let keys: Vec<Digest> = keys.collect::<Result<_, _>>().map_err(|error| malformed(&error))?;
+    let threshold = std::mem::replace(&mut listed.threshold, NonZeroU64::MIN).get();
+    let whole: Value = read(role, metadata)?;
+    let mut signatures = BTreeMap::new();
+    for signature in whole["signatures"].as_array().into_iter().flatten() {
+        let id = signature["keyid"].as_str().unwrap_or_default().to_owned();
+        let id = Digest::try_from(id).map_err(|error| malformed(&error))?;
+        let alone = json!({"signed": whole["signed"], "signatures": [signature]});
+        let worth = match verify(role, &root.signed, alone.to_string().as_bytes())? {
+            _ if !keys.contains(&id) => Worth::NotListed,
+            Ok(()) => Worth::Counts,
+            Err(_) => Worth::Wrong,
+        };
+        signatures.insert(id, worth);
+    }
+    Ok(Standing { threshold, keys, signatures })
+}
+
+/// The items of signed targets, with the digests of their manifests.
+///
+/// # Errors
+/// [`RoleError::Malformed`].
+pub fn listed(targets: &[u8]) -> Result<BTreeMap<ItemId, Digest>, RoleError> {
+    let whole: Value = read(Role::Targets, targets)?;
+    items_of(&whole["signed"])
+}
+
+/// The items of what is or will be signed targets.
+pub(crate) fn items_of(signed: &Value) -> Result<BTreeMap<ItemId, Digest>, RoleError> {
+    let malformed = |reason: String| RoleError::Malformed { role: "targets", reason };
+    let targets = signed["targets"].as_object();
+    let targets = targets.ok_or_else(|| malformed("it lists no targets".to_owned()))?;
+    let item = |(name, target): (&String, &Value)| {
+        let id: ItemId = name.parse().map_err(|e: bundle::NameError| malformed(e.to_string()))?;
+        let sha256 = target["hashes"]["sha256"].as_str().unwrap_or_default().to_owned();
+        Ok((id, Digest::try_from(sha256).map_err(malformed)?))
+    };
+    targets.iter().map(item).collect()
 }
 
 /// Who signs a role, and how many of them must.

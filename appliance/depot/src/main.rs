@@ -1,2 +1,0 @@
-//! `redoubt-depot`: the authority's workstation.
-fn main() {}
