@@ -22,9 +22,12 @@ const EDGES: &[(&str, &[&str])] = &[
     // Key files and the terminal of whoever works at one; knows no kind of key.
     ("workstation", &[]),
     ("depot", &["ledger", "bundle", "workstation"]),
-    ("server", &["models", "compute", "text", "engine", "ledger", "site", "access"]),
+    ("server", &["models", "compute", "text", "engine", "ledger", "site", "access", "bundle"]),
     // The loader joins a model's text side and its engine, and hands both to the server.
-    ("redoubt", &["models", "compute", "text", "engine", "ledger", "site", "access", "server"]),
+    (
+        "redoubt",
+        &["models", "compute", "text", "engine", "ledger", "site", "access", "bundle", "server"],
+    ),
     // The workstation has what the box checks with, and nothing that serves.
     ("operator", &["ledger", "access", "workstation"]),
 ];

@@ -9,6 +9,7 @@ use std::fs;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -229,7 +230,12 @@ fn load(
         .datastore(scratch)
         .limits(Limits { max_root_updates: ROOT_UPDATES_MAX, ..Limits::default() })
         .expiration_enforcement(ExpirationEnforcement::Unsafe);
-    runtime.block_on(loader.load()).map_err(|error| (step_of(&error), told(&error)))
+    // On a thread of its own: the caller may drive a runtime itself.
+    let loaded = thread::scope(|scope| {
+        let loading = scope.spawn(move || runtime.block_on(loader.load()));
+        loading.join().map_err(|_| (Step::Targets, "the verification panicked".to_owned()))
+    })?;
+    loaded.map_err(|error| (step_of(&error), told(&error)))
 }
 
 /// The step at which tough refused.

@@ -5,7 +5,7 @@
 //! import's and goes at the next start. So a power cut at any point leaves the old state or the
 //! new, whole.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -332,8 +332,9 @@ impl Store {
             return Err(StoreError::Nothing(reasons.join("; ")));
         }
         let next = self.state.import(bundle, &kept, time)?;
+        let mut taken = BTreeMap::new();
         for item in &kept {
-            self.take(staging, item)?;
+            self.take(staging, item, &mut taken)?;
         }
         self.disk.sync_dir(&self.folder.join(ITEMS))?;
         self.commit(next)?;
@@ -341,7 +342,13 @@ impl Store {
     }
 
     /// Moves an item's files in, synced, under a name that says that it is not whole until it is.
-    fn take(&self, staging: &Staging, item: &VerifiedItem) -> Result<(), StoreError> {
+    /// `taken` says where files of this import lie now: one that two items have can be moved once.
+    fn take(
+        &self,
+        staging: &Staging,
+        item: &VerifiedItem,
+        taken: &mut BTreeMap<Digest, PathBuf>,
+    ) -> Result<(), StoreError> {
         let disk = &self.disk;
         let incoming = self.folder.join(ITEMS).join(INCOMING);
         if disk.is_dir(&incoming)? {
@@ -354,25 +361,28 @@ impl Store {
         let files = incoming.join(FILES);
         disk.create_dir(&files)?;
         let mut folders = BTreeSet::from([files.clone()]);
-        let mut taken = BTreeSet::new();
+        let digest = item.manifest_sha256();
+        let mut own: BTreeMap<Digest, PathBuf> = BTreeMap::new();
         for file in &item.manifest().files {
             let to = files.join(file.path.as_str());
             self.make_parents(&files, &file.path, &mut folders)?;
-            let from = staging.file(&file.sha256);
-            // One content under two names: it can be moved once.
-            if taken.insert(file.sha256) {
-                disk.append(&from)?.sync()?;
-                disk.rename(&from, &to)?;
-            } else {
-                let first = item.manifest().files.iter().find(|f| f.sha256 == file.sha256);
-                let first = first.expect("it was taken before").path.as_str();
-                self.copy(&files.join(first), &to)?;
+            match own.get(&file.sha256).or_else(|| taken.get(&file.sha256)) {
+                Some(there) => self.copy(there, &to)?,
+                None => {
+                    let from = staging.file(&file.sha256);
+                    disk.append(&from)?.sync()?;
+                    disk.rename(&from, &to)?;
+                }
             }
+            own.entry(file.sha256).or_insert(to);
+        }
+        for file in &item.manifest().files {
+            taken.entry(file.sha256).or_insert_with(|| self.path(&digest, &file.path));
         }
         for folder in folders.iter().rev().chain([&incoming]) {
             disk.sync_dir(folder)?;
         }
-        let target = self.item_folder(&item.manifest_sha256());
+        let target = self.item_folder(&digest);
         if disk.is_dir(&target)? {
             disk.remove_dir_all(&target)?;
         }

@@ -71,8 +71,10 @@ pub enum Command {
         #[command(flatten)]
         of: AtBox,
     },
-    /// Go back to what was active before.
+    /// Go back to the version of a model that was active before.
     Rollback {
+        /// The model's name.
+        model: String,
         #[command(flatten)]
         of: AtBox,
     },

@@ -51,7 +51,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Activate { bundle, of } => {
             at(of, async |s| ask::of_bundle(&s, Verb::Activate, &bundle).await)
         }
-        Command::Rollback { of } => at(of, async |s| ask::plain(&s, Verb::RollBack).await),
+        Command::Rollback { model, of } => at(of, async |s| {
+            let body = ask::json(&serde_json::json!({"model": model}));
+            ask::show(s.ask(Verb::RollBack, &body).await?)
+        }),
         Command::Status { of } => at(of, async |s| ask::plain(&s, Verb::Status).await),
         Command::Audit { from, out, of } => at(of, async |s| {
             let body = ask::json(&serde_json::json!({"from": from}));

@@ -1,6 +1,8 @@
 //! Cards: what is known of models that were tested with this program.
 
+use regex::Regex;
 use serde::Deserialize;
+use server::{Check, Golden};
 
 use crate::failure::Failure;
 
@@ -23,6 +25,70 @@ pub struct Card {
     pub files_sha256: Option<String>,
     /// Its licence.
     pub licence: String,
+}
+
+/// What a signed model's own card says: only its golden prompts are read here, the rest is for
+/// people.
+#[derive(Deserialize)]
+struct OwnCard {
+    #[serde(default)]
+    golden: Vec<GoldenLine>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GoldenLine {
+    prompt: String,
+    answer: Option<String>,
+    contains: Option<String>,
+    pattern: Option<String>,
+    json: Option<bool>,
+    logprob: Option<f64>,
+    embedding: Option<Vec<f64>>,
+    tolerance: Option<f64>,
+}
+
+/// Bytes of a pattern, compiled.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+const GOLDEN_MAX: usize = 64;
+
+/// The golden prompts of a signed model's card.
+///
+/// # Errors
+/// Where the card cannot be read, or has none.
+pub fn golden(card: &[u8]) -> Result<Vec<Golden>, String> {
+    let text = std::str::from_utf8(card).map_err(|_| "its card is no UTF-8".to_owned())?;
+    let card: OwnCard =
+        toml::from_str(text).map_err(|error| format!("its card cannot be read: {error}"))?;
+    if card.golden.is_empty() || card.golden.len() > GOLDEN_MAX {
+        return Err(format!("its card must have 1 to {GOLDEN_MAX} golden prompts"));
+    }
+    card.golden.into_iter().map(golden_line).collect()
+}
+
+fn golden_line(line: GoldenLine) -> Result<Golden, String> {
+    let wrong = |what: &str| format!("the golden prompt {:?} {what}", line.prompt);
+    let tolerance = || line.tolerance.filter(|t| *t > 0.0).ok_or_else(|| wrong("has no tolerance"));
+    let checks = [
+        line.answer.clone().map(|text| Ok(Check::Answer(text))),
+        line.contains.clone().map(|text| Ok(Check::Contains(text))),
+        line.pattern.as_ref().map(|text| {
+            let built = regex::RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build();
+            built.map(|pattern: Regex| Check::Pattern(pattern)).map_err(|e| wrong(&e.to_string()))
+        }),
+        line.json.filter(|json| *json).map(|_| Ok(Check::Json)),
+        line.logprob.map(|mean| Ok(Check::LogProb { mean, tolerance: tolerance()? })),
+        line.embedding
+            .clone()
+            .map(|begins| Ok(Check::Embedding { begins, tolerance: tolerance()? })),
+    ];
+    let mut checks = checks.into_iter().flatten();
+    match (checks.next(), checks.next()) {
+        (Some(check), None) => Ok(Golden { prompt: line.prompt.clone(), check: check? }),
+        _ => Err(wrong(
+            "must have one of 'answer', 'contains', 'pattern', 'json', 'logprob', 'embedding'",
+        )),
+    }
 }
 
 /// All cards.
@@ -76,6 +142,33 @@ mod tests {
         assert_eq!(names.len(), CARDS.len());
         names.dedup();
         assert_eq!(names.len(), CARDS.len());
+    }
+
+    #[test]
+    fn every_golden_prompt_has_one_check() {
+        for card in &CARDS[..2] {
+            assert!(!golden(card.as_bytes()).unwrap().is_empty());
+        }
+        let check = |line: &str, expected: &str| {
+            let card = format!("[[golden]]\nprompt = \"p\"\n{line}\n");
+            match golden(card.as_bytes()) {
+                Ok(found) => assert!(expected.is_empty(), "{line}: {found:?}"),
+                Err(error) => assert!(!expected.is_empty() && error.contains(expected), "{error}"),
+            }
+        };
+        check("pattern = '^4'", "");
+        check("json = true", "");
+        check("logprob = -0.5\ntolerance = 0.1", "");
+        check("embedding = [0.5]\ntolerance = 0.1", "");
+        check("", "must have one of");
+        check("json = false", "must have one of");
+        check("answer = 'a'\ncontains = 'a'", "must have one of");
+        check("pattern = '('", "unclosed group");
+        check("pattern = '(x{1000}){1000}'", "exceeds size limit");
+        check("logprob = -0.5", "no tolerance");
+        check("other = 1", "cannot be read");
+        assert!(golden(b"name = 'x'").unwrap_err().contains("1 to 64"));
+        assert!(golden(b"\xff").unwrap_err().contains("UTF-8"));
     }
 
     #[test]

@@ -144,6 +144,11 @@ impl Config {
         }
     }
 
+    /// Where signed content is kept.
+    pub fn store_dir(&self) -> PathBuf {
+        self.state_dir.join("store")
+    }
+
     /// The operator's socket.
     pub fn admin_socket(&self) -> PathBuf {
         self.state_dir.join("admin.sock")

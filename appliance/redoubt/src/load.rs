@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bundle::ItemFile;
 use compute::batch::BLOCK_LEN;
 use compute::map::{self, MapError};
 use compute::reference::{Mode, Reference};
@@ -18,7 +19,7 @@ use models::gguf::GgufError;
 use models::plan::Plan;
 use models::vocabulary::Vocabulary;
 use models::weights::{Container, Weights};
-use server::{Kind, Known, LoadError, Loaded, TextSide};
+use server::{Golden, Kind, Known, LoadError, Loaded, TextSide};
 use sha2::{Digest, Sha256};
 use text::{ChatTemplate, Tokenizer, WordPiece};
 
@@ -43,6 +44,17 @@ pub enum Source {
     File(PathBuf),
     /// The drill model, which is part of the program.
     Drill,
+    /// A model of the bundle store: its file or folder, and what was signed.
+    Stored(Arc<StoredModel>),
+}
+
+/// A model of the bundle store.
+#[derive(Debug, PartialEq, Eq)]
+pub struct StoredModel {
+    /// Its weights: a GGUF file, or a folder with model.safetensors.
+    pub weights: PathBuf,
+    /// Each of its files, and what it must be.
+    pub files: Vec<(PathBuf, ItemFile)>,
 }
 
 impl fmt::Display for Source {
@@ -50,6 +62,7 @@ impl fmt::Display for Source {
         match self {
             Source::File(path) => path.display().fmt(f),
             Source::Drill => f.write_str("the embedded drill model"),
+            Source::Stored(stored) => stored.weights.display().fmt(f),
         }
     }
 }
@@ -65,6 +78,9 @@ impl Source {
                 name.unwrap_or_default().to_string_lossy().into()
             }
             Source::Drill => drill::FILE.to_owned(),
+            Source::Stored(stored) => {
+                stored.weights.file_name().unwrap_or_default().to_string_lossy().into()
+            }
         }
     }
 }
@@ -73,6 +89,7 @@ impl Source {
 pub fn open(source: &Source) -> Result<Weights, Failure> {
     let path = match source {
         Source::File(path) => path,
+        Source::Stored(stored) => &stored.weights,
         Source::Drill => return Ok(drill::weights()),
     };
     map::open(path).map_err(|error| {
@@ -123,7 +140,10 @@ pub fn look(
     let Some(opened) = open_whole(source, terms, &mut |_, _| !stopped())? else { return Ok(None) };
     let (file, sha256) = (source.file_name(), opened.sha256.clone());
     let files_sha256 = opened.files_sha256.clone();
-    let card = cards::find(&file, &sha256, files_sha256.as_deref())?;
+    let card = match source {
+        Source::Stored(_) => None,
+        _ => cards::find(&file, &sha256, files_sha256.as_deref())?,
+    };
     let (name, provenance) = match &card {
         Some(card) => {
             let place = if *source == Source::Drill { "part of the program" } else { "local file" };
@@ -141,6 +161,31 @@ pub fn look(
     };
     let load = loader(source.clone(), terms.clone(), opened);
     Ok(Some(Known { name, kind, created_unix_seconds, fingerprint, provenance, sha256, load }))
+}
+
+/// Looks at a model of the bundle store, and reads its golden prompts.
+pub fn look_stored(
+    model: &server::StoredModel,
+    terms: &Terms,
+    clock: &Clock,
+) -> Result<(Known, Vec<Golden>), String> {
+    let golden = cards::golden(&model.card)?;
+    let of_kind = |end: &str| model.files.iter().find(|(path, _)| path.as_str().ends_with(end));
+    let weights = match (of_kind(".gguf"), of_kind("model.safetensors")) {
+        (Some((path, _)), _) => model.folder.join(path.as_str()),
+        (None, Some(_)) => model.folder.clone(),
+        (None, None) => return Err("it has neither a GGUF file nor model.safetensors".to_owned()),
+    };
+    let placed = |(path, file): &(_, ItemFile)| {
+        let path: &bundle::FilePath = path;
+        (model.folder.join(path.as_str()), file.clone())
+    };
+    let files = model.files.iter().map(placed).collect();
+    let source = Source::Stored(Arc::new(StoredModel { weights, files }));
+    let looked = look(&source, terms, clock, &AtomicBool::new(false));
+    let known = looked.map_err(|failure| failure.to_string())?.ok_or("it was told to stop")?;
+    let (name, provenance) = (model.name.clone(), model.provenance.clone());
+    Ok((Known { name, provenance, ..known }, golden))
 }
 
 /// What loads a model: the first time what was opened already, later what the same file holds.
@@ -193,9 +238,30 @@ fn open_whole(
         let error = format!("{source}: {tokens} tokens, but embeddings for {rows}");
         return Err(Failure::new(error).hint("the file was put together wrongly; get another"));
     }
-    let sha256 = sha256(weights.bytes(), terms, progress);
+    let sha256 = match source {
+        Source::Stored(stored) => Some(checked(stored)?),
+        _ => sha256(weights.bytes(), terms, progress),
+    };
     let files_sha256 = files_sha256(&weights);
     Ok(sha256.map(|sha256| Opened { weights, plan, text, sha256, files_sha256 }))
+}
+
+/// Checks a stored model against what was signed, on all cores; the signed SHA-256 of its weights.
+fn checked(stored: &StoredModel) -> Result<String, Failure> {
+    for (path, file) in &stored.files {
+        let whole = bundle::stage::is_whole(path, file);
+        let whole = whole.map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+        if !whole {
+            let error = format!("{} is not what was signed", path.display());
+            return Err(Failure::new(error)
+                .hint("the disk is failing, or somebody changed it; import the bundle again"));
+        }
+    }
+    let is_weights = |path: &std::path::Path| {
+        path == stored.weights || path == stored.weights.join("model.safetensors")
+    };
+    let weights = stored.files.iter().find(|(path, _)| is_weights(path));
+    Ok(weights.map(|(_, file)| file.sha256.to_string()).unwrap_or_default())
 }
 
 /// Reserves memory for a model, loads it and adds it to the engine.

@@ -2,6 +2,7 @@
 //! Unix socket. Each verb has a file; this one is the command line and how failures are told.
 
 mod audit;
+mod bundles;
 mod cards;
 mod chat;
 mod client;
@@ -82,6 +83,26 @@ forgets the conversation. Example:
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Keys(Keys),
+    /// Import a signed bundle from a stick: one folder or several volumes, in any order.
+    #[command(after_help = "Examples:
+  redoubt import /media/stick
+  redoubt import /media/volume-2         later, with what was missing")]
+    Import {
+        /// Folders that hold the bundle's volumes.
+        #[arg(required = true, value_name = "FOLDER")]
+        folders: Vec<PathBuf>,
+    },
+    /// Trust an authority, and a vendor beside it: their first roots, compared by people.
+    Trust {
+        /// The authority's root.json.
+        authority: PathBuf,
+        /// The vendor's root.json.
+        #[arg(long, value_name = "FILE")]
+        vendor: Option<PathBuf>,
+    },
+    /// Look into bundles, and at what was imported.
+    #[command(subcommand)]
+    Bundle(Bundle),
     /// The audit log: verify it, show it, print its checkpoint.
     #[command(subcommand)]
     Audit(Audit),
@@ -101,6 +122,40 @@ enum Models {
     Inspect {
         /// GGUF file, or folder with model.safetensors; the drill model without one.
         file: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Bundle {
+    /// What was imported, and where it stands.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Verify a bundle and show what of it this site would take; nothing is copied.
+    Inspect {
+        /// Folders that hold the bundle's volumes.
+        #[arg(required = true, value_name = "FOLDER")]
+        folders: Vec<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let an imported item be used. Once operators are enrolled they do it, not this box.
+    Approve {
+        /// The item, as `bundle list` shows it, or its SHA-256.
+        item: String,
+    },
+    /// Make an approved item the active one of its name; a model proves itself first.
+    Activate {
+        /// The item, as `bundle list` shows it, or its SHA-256.
+        item: String,
+    },
+    /// Go back to the version of a model that was active before.
+    Rollback {
+        /// The model's name.
+        model: String,
     },
 }
 
@@ -195,6 +250,11 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Audit(Audit::Verify { log, checkpoints }) => log.open(&config)?.verify(&checkpoints),
         Verb::Audit(Audit::Show { log, from, json }) => log.open(&config)?.show(from, json),
         Verb::Audit(Audit::Checkpoint { log }) => log.open(&config)?.checkpoint(),
+        Verb::Import { folders } => client::block_on(bundles::import(&config, &folders)),
+        Verb::Trust { authority, vendor } => {
+            client::block_on(bundles::trust(&socket, &authority, vendor.as_deref()))
+        }
+        Verb::Bundle(verb) => client::block_on(bundle(&config, verb)),
         Verb::Models(Models::List) => client::block_on(status::models(&socket)),
         Verb::Status { json } => client::block_on(status::run(&socket, json)),
         Verb::Keys(Keys::Create { tenant, label }) => {
@@ -202,5 +262,16 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Verb::Keys(Keys::List) => client::block_on(keys::list(&socket)),
         Verb::Keys(Keys::Revoke { id }) => client::block_on(keys::revoke(&socket, &id)),
+    }
+}
+
+async fn bundle(config: &Config, verb: Bundle) -> Result<(), Failure> {
+    let socket = config.admin_socket();
+    match verb {
+        Bundle::List { json } => bundles::list(&socket, json).await,
+        Bundle::Inspect { folders, json } => bundles::inspect(config, &folders, json).await,
+        Bundle::Approve { item } => bundles::act(&socket, "approve", &item).await,
+        Bundle::Activate { item } => bundles::act(&socket, "activate", &item).await,
+        Bundle::Rollback { model } => bundles::act(&socket, "rollback", &model).await,
     }
 }

@@ -10,7 +10,8 @@ use engine::Engine;
 use ledger::Clock;
 use ledger::disk::Disk;
 use server::{
-    Kind, ListenError, LoadError, Server, Shared, ShowCodes, State, Stores, Trusted, TrustedError,
+    Kind, ListenError, LoadError, Look, Server, Shared, ShowCodes, State, Stores, Trusted,
+    TrustedError, Vault,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -54,12 +55,15 @@ pub fn run(config: Config) -> Result<(), Failure> {
     });
     let keys =
         KeyStore::open(&config.state_dir.join("keys.db"), clock.clone()).map_err(Failure::new)?;
-    let stores = Stores { keys, trusted, show_codes };
+    let vault = Vault::open(&Disk::real(), &config.store_dir()).map_err(|error| {
+        Failure::new(error).hint("a damaged store is not replaced; restore it, or move it away")
+    })?;
+    let stores = Stores { keys, trusted, vault, show_codes };
     let state = State::new(stores, clock, config.limits(), version);
     let state = state
         .map_err(|error| Failure::new(format!("the system has no random numbers: {error}")))?;
-    state.finish_acts().map_err(Failure::new)?;
     let state = Arc::new(state);
+    state.finish_acts(false).map_err(Failure::new)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -166,7 +170,7 @@ async fn serve(
 
 /// Looks at every model, and loads those that fit beside each other; the others are loaded when
 /// they are asked for.
-fn load_all(config: &Config, state: &State, url: &str, stop: &AtomicBool) -> Result<(), Failure> {
+fn load_all(config: &Config, state: &Shared, url: &str, stop: &AtomicBool) -> Result<(), Failure> {
     let engine = Engine::start(config.memory_bytes())
         .map_err(|error| Failure::new(format!("the engine's thread cannot be started: {error}")))?;
     let bars = Arc::new(AtomicBool::new(true));
@@ -183,12 +187,21 @@ fn load_all(config: &Config, state: &State, url: &str, stop: &AtomicBool) -> Res
         state.registry.add(known);
         state.registry.preload(&name).map_err(|error| cannot_load(&source, &error))?;
     }
+    let look: Look = Box::new({
+        let (terms, clock) = (terms.clone(), state.clock.clone());
+        move |model| load::look_stored(model, &terms, &clock)
+    });
+    for name in state.serve_store(look) {
+        // One that cannot be loaded now is tried again when somebody asks for it.
+        let _ = state.registry.preload(&name);
+    }
     bars.store(false, Ordering::Release);
     state.registry.set_starting(None);
     if stop.load(Ordering::Acquire) {
         return Ok(());
     }
     state.show_codes();
+    state.finish_acts(true).map_err(Failure::new)?;
     let models = state.registry.all();
     let chat = models.iter().find(|model| model.known.kind == Kind::Chat);
     tracing::info!(url, "serving");

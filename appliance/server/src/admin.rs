@@ -156,12 +156,12 @@ pub(crate) async fn create_key(
     let tenant = fields.required_text("tenant")?;
     let label = fields.text("label")?.unwrap_or_default();
     fields.finish(&[])?;
-    let create = move |state: &State| {
+    let create = move |state: &Shared| {
         let key = state.create_key(&local_root(), &tenant, &label)?;
         let body = json!({"id": key.id, "secret": key.secret, "tenant": tenant, "label": label});
         Ok((StatusCode::CREATED, axum::Json(body)).into_response())
     };
-    change(&state, "make an API key", create).await
+    change(&state, (Act::KeyChange, "make an API key"), create).await
 }
 
 /// `DELETE /admin/keys/{id}`.
@@ -169,11 +169,11 @@ pub(crate) async fn revoke_key(
     extract::State(state): extract::State<Shared>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let revoke = move |state: &State| {
+    let revoke = move |state: &Shared| {
         state.revoke_key(&local_root(), &id)?;
         Ok(axum::Json(json!({"id": id, "revoked": true})).into_response())
     };
-    change(&state, "revoke an API key", revoke).await
+    change(&state, (Act::KeyChange, "revoke an API key"), revoke).await
 }
 
 /// Whoever may open the socket.
@@ -185,8 +185,8 @@ fn local_root() -> [String; 1] {
 /// is refused or fails is recorded, too.
 async fn change(
     state: &Shared,
-    what: &'static str,
-    work: impl FnOnce(&State) -> Result<Response, ApiError> + Send + 'static,
+    (act, what): (Act, &'static str),
+    work: impl FnOnce(&Shared) -> Result<Response, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let own = Shared::clone(state);
     let guarded = move || {
@@ -195,7 +195,7 @@ async fn change(
             && !error.is_unrecorded()
         {
             let event = Event {
-                act: Act::KeyChange,
+                act,
                 actors: local_root().to_vec(),
                 subjects: vec![subject(what, None)],
                 outcome: match error.status.is_client_error() {
@@ -216,9 +216,68 @@ fn may_change(state: &State) -> Result<(), ApiError> {
         true => Ok(()),
         false => Err(ApiError::refused(
             StatusCode::FORBIDDEN,
-            "Operators are enrolled here, so nobody changes keys from the box itself any more. \
-             An operator does it from a workstation: redoubt-operator keys create (or keys \
-             revoke ID) --key YOUR.key --server https://THIS-BOX.",
+            "Operators are enrolled here, so nobody changes anything from the box itself any more. \
+             An operator does it from a workstation: redoubt-operator keys create (keys revoke \
+             ID, approve, activate) --key YOUR.key --server https://THIS-BOX.",
         )),
     }
+}
+
+/// `GET /admin/bundles`: what the store has.
+pub(crate) async fn list_bundles(
+    extract::State(state): extract::State<Shared>,
+) -> impl IntoResponse {
+    axum::Json(state.bundles())
+}
+
+/// `POST /admin/import`: takes what an importer has staged, into quarantine. It needs nobody's
+/// leave: what comes in was signed, and is used by nobody until it is approved.
+pub(crate) async fn import(
+    extract::State(state): extract::State<Shared>,
+) -> Result<Response, ApiError> {
+    let own = Shared::clone(&state);
+    let work = move || Ok(axum::Json(own.import()?).into_response());
+    state.acts.run(work).await?
+}
+
+/// `POST /admin/trust` with `{"authority": …, "vendor": …}`: the first roots.
+pub(crate) async fn trust(
+    extract::State(state): extract::State<Shared>,
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
+    let mut fields = Fields::of_body(body::receive(&state, request.into_body()).await?.json()?)?;
+    let authority = fields.required_text("authority")?;
+    let vendor = fields.text("vendor")?;
+    fields.finish(&[])?;
+    let trust = move |state: &Shared| {
+        let answer = state.trust(&local_root(), &authority, vendor.as_deref())?;
+        Ok(axum::Json(answer).into_response())
+    };
+    change(&state, (Act::PolicyChange, "trust an authority"), trust).await
+}
+
+/// `POST /admin/bundles/{verb}` with `{"bundle": …}`: approve, activate, rollback.
+pub(crate) async fn act_on_bundle(
+    extract::State(state): extract::State<Shared>,
+    Path(verb): Path<String>,
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
+    let mut fields = Fields::of_body(body::receive(&state, request.into_body()).await?.json()?)?;
+    let which = fields.required_text("bundle")?;
+    fields.finish(&[])?;
+    let act = match verb.as_str() {
+        "approve" => Act::Approve,
+        "activate" => Act::Activate,
+        "rollback" => Act::RollBack,
+        _ => return Err(ApiError::no_such_path()),
+    };
+    let work = move |state: &Shared| {
+        let answer = match act {
+            Act::Approve => state.approve(&local_root(), &which)?,
+            Act::Activate => state.activate(&local_root(), &which)?,
+            _ => state.roll_back(&local_root(), &which)?,
+        };
+        Ok(axum::Json(answer).into_response())
+    };
+    change(&state, (act, "act on a bundle"), work).await
 }

@@ -15,8 +15,10 @@ mod tls;
 mod router;
 mod state;
 
+mod golden;
 mod registry;
 mod served;
+mod vault;
 
 mod journal;
 mod timekeeper;
@@ -52,6 +54,7 @@ mod models;
 mod operator;
 
 pub use error::ApiError;
+pub use golden::{Check, Golden};
 pub use journal::{Journal, JournalStatus, Unrecordable};
 pub use listen::{Listen, ListenError, Server};
 pub use registry::{Listed, Registry};
@@ -60,3 +63,4 @@ pub use state::{HttpLimits, Shared, ShowCodes, State, Stores};
 pub use timekeeper::{Timekeeper, TimekeeperError};
 pub use tls::{TlsError, TlsFiles, fingerprint};
 pub use trusted::{AUDIT_FOLDER, Event, Trusted, TrustedError};
+pub use vault::{Look, StoredModel, Vault};

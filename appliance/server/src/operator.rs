@@ -124,7 +124,7 @@ fn envelope(headers: &HeaderMap) -> Result<Unverified, Refusal> {
 
 /// What somebody asks for.
 struct Asked<'a> {
-    state: &'a State,
+    state: &'a Shared,
     verb: Verb,
     body: &'a [u8],
 }
@@ -229,7 +229,7 @@ impl Asked<'_> {
 
 /// Does what is authorised. Where it is refused or fails that is recorded as well; an act of two is
 /// over then, unless it failed for a reason that a later try may not have.
-fn carry_out(state: &State, handler: Handler, act: &Authorised) -> Result<Response, ApiError> {
+fn carry_out(state: &Shared, handler: Handler, act: &Authorised) -> Result<Response, ApiError> {
     let outcome = handler(state, act);
     if let Err(error) = &outcome
         && !error.is_unrecorded()
@@ -254,14 +254,18 @@ fn carry_out(state: &State, handler: Handler, act: &Authorised) -> Result<Respon
 }
 
 impl State {
-    /// Does what two people agreed on before the program ended, as far as it is not done. What
-    /// still fails stays on the list and is told in the log.
+    /// Does what two people agreed on before the program ended, as far as it is not done: what
+    /// needs models once they are there, all else at once. What still fails stays on the list and
+    /// is told in the log.
     ///
     /// # Errors
     /// When the operators' store cannot be read.
-    pub fn finish_acts(&self) -> Result<(), AccessError> {
+    pub fn finish_acts(self: &Shared, with_models: bool) -> Result<(), AccessError> {
         for act in self.trusted.operators.unfinished()? {
             let Some(handler) = verbs::handler(act.verb()) else { continue };
+            if verbs::needs_models(act.verb()) != with_models {
+                continue;
+            }
             match carry_out(self, handler, &act) {
                 Ok(_) => tracing::info!(verb = act.verb().name(), "what was agreed on is done"),
                 Err(error) => {

@@ -77,6 +77,9 @@ impl Listed {
     }
 }
 
+/// A model that another one took the place of.
+pub(crate) struct Replaced(Entry);
+
 /// Models by name. Filled while the server already listens.
 pub struct Registry {
     /// How long a request waits for its model; a load waits half as long for models in use.
@@ -223,7 +226,11 @@ impl Registry {
         self.listed(name)?;
         let mut entries = self.entries();
         let entry = entries.iter_mut().find(|entry| entry.known.name == name);
-        let entry = entry.expect("models stay known");
+        let Some(entry) = entry else {
+            // It was taken away meanwhile.
+            drop(entries);
+            return Err(self.unknown(name));
+        };
         if let Some(served) = entry.take() {
             return Ok(Found::Ready(served));
         }
@@ -277,36 +284,8 @@ impl Registry {
         progress: &Progress,
         make_room: bool,
     ) -> Option<Arc<LoadError>> {
-        tracing::info!(model = known.name, "loading");
-        let began = Instant::now();
-        let loaded = loop {
-            let load = || (known.load)(progress);
-            let panicked = |_| Err(LoadError::Failed("it panicked".to_owned()));
-            // While it waits for models in use, others may be loaded.
-            let turn = self.loading.lock().expect("no holder of this lock panics");
-            let loaded = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(panicked);
-            drop(turn);
-            match loaded {
-                Err(LoadError::NoRoom(no_room))
-                    if make_room
-                        && !progress.is_stopped()
-                        && self.make_room(&no_room, began + self.patience / 2) => {}
-                other => break other,
-            }
-        };
-        match loaded {
-            Ok(loaded) => {
-                let duration_ms = began.elapsed().as_millis();
-                tracing::info!(
-                    model = known.name,
-                    provenance = known.provenance,
-                    sha256 = known.sha256,
-                    context_len = loaded.engine.limits().context_len,
-                    memory_mib = loaded.engine.limits().reserved_bytes >> 20,
-                    duration_ms,
-                    "a model is ready"
-                );
-                let served = Arc::new(Served::new(Arc::clone(known), loaded));
+        match self.load_now(known, progress, make_room) {
+            Ok(served) => {
                 self.settle(known, State::Ready { served, used_at: Instant::now() });
                 None
             }
@@ -326,10 +305,90 @@ impl Registry {
         }
     }
 
+    fn load_now(
+        &self,
+        known: &Arc<Known>,
+        progress: &Progress,
+        make_room: bool,
+    ) -> Result<Arc<Served>, LoadError> {
+        tracing::info!(model = known.name, "loading");
+        let began = Instant::now();
+        let loaded = loop {
+            let load = || (known.load)(progress);
+            let panicked = |_| Err(LoadError::Failed("it panicked".to_owned()));
+            // While it waits for models in use, others may be loaded.
+            let turn = self.loading.lock().expect("no holder of this lock panics");
+            let loaded = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(panicked);
+            drop(turn);
+            match loaded {
+                Err(LoadError::NoRoom(no_room))
+                    if make_room
+                        && !progress.is_stopped()
+                        && self.make_room(&no_room, began + self.patience / 2) => {}
+                other => break other?,
+            }
+        };
+        let duration_ms = began.elapsed().as_millis();
+        tracing::info!(
+            model = known.name,
+            provenance = known.provenance,
+            sha256 = known.sha256,
+            context_len = loaded.engine.limits().context_len,
+            memory_mib = loaded.engine.limits().reserved_bytes >> 20,
+            duration_ms,
+            "a model is ready"
+        );
+        Ok(Arc::new(Served::new(Arc::clone(known), loaded)))
+    }
+
+    /// Loads a model that nobody can ask for yet, to take the place of another of its name.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub(crate) fn load_aside(&self, known: Known) -> Result<Arc<Served>, LoadError> {
+        if self.is_closed() {
+            return Err(LoadError::Stopped);
+        }
+        self.load_now(&Arc::new(known), &Progress::default(), true)
+    }
+
+    /// Puts a loaded model in the place of what has its name: whoever asks from now on gets it,
+    /// whoever has the other keeps that until they are done. Gives back what was there.
+    pub(crate) fn put(&self, served: Arc<Served>) -> Option<Replaced> {
+        let known = Arc::clone(&served.known);
+        let entry =
+            Entry { known, state: State::Ready { served, used_at: Instant::now() }, loads: 0 };
+        let replaced = self.exchange(entry);
+        self.changed.send_replace(());
+        replaced
+    }
+
+    /// Puts back what [`Registry::put`] gave, or takes the model of that name away where there was
+    /// nothing.
+    pub(crate) fn put_back(&self, name: &str, before: Option<Replaced>) {
+        match before {
+            Some(Replaced(entry)) => drop(self.exchange(entry)),
+            None => self.entries().retain(|entry| entry.known.name != name),
+        }
+        self.changed.send_replace(());
+    }
+
+    fn exchange(&self, entry: Entry) -> Option<Replaced> {
+        let mut entries = self.entries();
+        match entries.iter_mut().find(|known| known.known.name == entry.known.name) {
+            Some(place) => Some(Replaced(std::mem::replace(place, entry))),
+            None => {
+                entries.push(entry);
+                None
+            }
+        }
+    }
+
     fn loads(&self, known: &Arc<Known>) -> u64 {
         let entries = self.entries();
         let entry = entries.iter().find(|entry| Arc::ptr_eq(&entry.known, known));
-        entry.expect("models stay known").loads
+        // Another model may have taken its place.
+        entry.map_or(0, |entry| entry.loads)
     }
 
     /// The end of a load.

@@ -40,7 +40,11 @@ pub(crate) fn local(state: &Shared) -> Router {
         api()
             .route("/admin/status", get(admin::status))
             .route("/admin/keys", get(admin::list_keys).post(admin::create_key))
-            .route("/admin/keys/{id}", delete(admin::revoke_key)),
+            .route("/admin/keys/{id}", delete(admin::revoke_key))
+            .route("/admin/bundles", get(admin::list_bundles))
+            .route("/admin/bundles/{verb}", post(admin::act_on_bundle))
+            .route("/admin/import", post(admin::import))
+            .route("/admin/trust", post(admin::trust)),
         state,
     );
     admin.layer(middleware::from_fn(|mut request: Request<Body>, next: Next| async {

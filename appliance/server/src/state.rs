@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::registry::{Registry, Unprepared};
 use crate::seldom::Seldom;
 use crate::trusted::Trusted;
+use crate::vault::Vault;
 
 /// Acts of operators that wait for those before; beyond it 429.
 const ACTS_WAITING_MAX: usize = 32;
@@ -88,6 +89,8 @@ pub struct Stores {
     pub keys: KeyStore,
     /// Identity, time, audit log and operators.
     pub trusted: Trusted,
+    /// Signed content.
+    pub vault: Vault,
     /// Shows the pairing codes that are left: called whenever they have changed.
     pub show_codes: ShowCodes,
 }
@@ -103,6 +106,8 @@ pub struct State {
     pub keys: KeyStore,
     /// Identity, time, audit log and operators.
     pub trusted: Trusted,
+    /// Signed content.
+    pub vault: Vault,
     pub(crate) show_codes: ShowCodes,
     /// Wall-clock time, for what is shown to people and peers.
     pub clock: Clock,
@@ -140,13 +145,14 @@ impl State {
     ) -> Result<State, getrandom::Error> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt)?;
-        let Stores { keys, trusted, show_codes } = stores;
+        let Stores { keys, trusted, vault, show_codes } = stores;
         let bodies_bytes = limits.bodies_bytes_max.max(limits.body_bytes_max);
         let shares = bodies_bytes.div_ceil(SHARE_BYTES).min(Semaphore::MAX_PERMITS);
         Ok(State {
             registry: Arc::new(Registry::new(limits.load_patience)),
             keys,
             trusted,
+            vault,
             show_codes,
             clock,
             bodies: Arc::new(Semaphore::new(shares)),
@@ -212,7 +218,9 @@ impl State {
         let keys = keys.expect("an empty folder takes a database");
         let trusted = Trusted::open(&ledger::disk::Disk::real(), folder.path(), "0");
         let trusted = trusted.expect("an empty folder takes all of it");
-        let stores = Stores { keys, trusted, show_codes: Box::new(|_| ()) };
+        let vault = Vault::open(&ledger::disk::Disk::real(), &folder.path().join("store"));
+        let vault = vault.expect("an empty folder takes a store");
+        let stores = Stores { keys, trusted, vault, show_codes: Box::new(|_| ()) };
         let state = State::new(stores, Clock::fixed(0), HttpLimits::default(), "0");
         Arc::new(state.expect("the system has random numbers"))
     }

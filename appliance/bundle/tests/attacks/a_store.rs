@@ -150,6 +150,26 @@ fn an_import_again_changes_nothing() {
 }
 
 #[test]
+fn a_file_that_items_share_lies_in_each() {
+    let world = World::new();
+    for version in 2..=3 {
+        let id = format!("vendor/model/tiny/{version}.json");
+        let card = format!("card {version}");
+        let files: [(&str, &[u8]); 3] =
+            [("a.gguf", b"weights"), ("b/c.gguf", b"weights"), ("card.toml", card.as_bytes())];
+        world.add(&world.vendor, &id, &files);
+        world.authority.desk.adopt(&world.vendor.desk, &item(&id)).unwrap();
+    }
+    world.vendor.release();
+    world.authority.release();
+    let mut site = Box::new(&world);
+    assert_eq!(site.import(&world.bundle("shared")).unwrap().items.len(), 4);
+    for digest in site.store.state().items().keys() {
+        site.store.check(digest).unwrap();
+    }
+}
+
+#[test]
 fn what_was_staged_is_not_believed() {
     let world = World::new();
     let bundle = world.bundle("one");

@@ -107,6 +107,7 @@ impl World {
         let raw = self.folder.path().join("raw");
         fs::create_dir_all(&raw).unwrap();
         let files = files.iter().map(|(name, bytes)| {
+            fs::create_dir_all(raw.join(name).parent().unwrap()).unwrap();
             fs::write(raw.join(name), bytes).unwrap();
             (FilePath::try_from((*name).to_owned()).unwrap(), raw.join(name))
         });

@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use super::verbs::{fields, tell};
 use crate::error::ApiError;
-use crate::state::State;
+use crate::state::Shared;
 
 /// After so many bytes of entries the next part is to be asked for.
 const BYTES_MAX: usize = 8 << 20;
 
 /// `{"from": N}`; from the first entry on where nothing is said. That it is exported is recorded
 /// first, and so stands in it. Where `next` is a number, the next part begins there.
-pub(super) fn audit_export(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+pub(super) fn audit_export(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
     let mut body = fields(act)?;
     let from = body.take("from").unwrap_or(json!(0));
     let from = from.as_u64().ok_or_else(|| ApiError::param("from", "'from' is no number."))?;

@@ -17,11 +17,11 @@ use crate::admin;
 use crate::error::ApiError;
 use crate::journal::subject;
 use crate::json::{self, Fields};
-use crate::state::State;
+use crate::state::{Shared, State};
 use crate::trusted::Event;
 
 /// Does a verb.
-pub(super) type Handler = fn(&State, &Authorised) -> Result<Response, ApiError>;
+pub(super) type Handler = fn(&Shared, &Authorised) -> Result<Response, ApiError>;
 
 /// Which function does a verb; none where this version cannot.
 pub(super) fn handler(verb: Verb) -> Option<Handler> {
@@ -36,16 +36,21 @@ pub(super) fn handler(verb: Verb) -> Option<Handler> {
         Verb::KeyRevoke => key_revoke,
         Verb::AuditExport => export::audit_export,
         Verb::Status => status,
-        // Content, policy, time and modes come with the bundle store.
-        Verb::Approve
-        | Verb::Activate
-        | Verb::RollBack
-        | Verb::MapChange
+        Verb::Approve => approve,
+        Verb::Activate => activate,
+        Verb::RollBack => roll_back,
+        // Maps and policies are content that is activated.
+        Verb::MapChange
         | Verb::PolicyChange
         | Verb::CorrectTime
         | Verb::Mode
         | Verb::ImportCommit => return None,
     })
+}
+
+/// Whether a verb works on models: it waits until they are there.
+pub(super) fn needs_models(verb: Verb) -> bool {
+    matches!(verb, Verb::Activate | Verb::RollBack)
 }
 
 /// As what a verb stands in the audit log.
@@ -102,7 +107,7 @@ fn ok(answer: Value) -> Result<Response, ApiError> {
     Ok(axum::Json(answer).into_response())
 }
 
-fn enroll(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+fn enroll(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
     let body: EnrollBody = of_body(act)?;
     let key = access::PublicKey::from_base64(&body.public_key)
         .map_err(|error| access(access::Refusal::Key(error).into()))?;
@@ -114,7 +119,7 @@ fn enroll(state: &State, act: &Authorised) -> Result<Response, ApiError> {
     ok(json!({"enrolled": operator.name, "key_id": operator.key.id().to_string()}))
 }
 
-fn revoke_operator(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+fn revoke_operator(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
     let body: RevokeBody = of_body(act)?;
     tell(state, act, &[format!("operator {} is revoked", body.name)])?;
     let trusted = &state.trusted;
@@ -123,7 +128,7 @@ fn revoke_operator(state: &State, act: &Authorised) -> Result<Response, ApiError
     ok(json!({"revoked": body.name}))
 }
 
-fn operator_list(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+fn operator_list(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
     nothing_said(act)?;
     let operator = |operator: &access::Operator| {
         json!({
@@ -140,7 +145,7 @@ fn operator_list(state: &State, act: &Authorised) -> Result<Response, ApiError> 
     ok(json!({"operators": operators.iter().map(operator).collect::<Vec<_>>()}))
 }
 
-fn proposal_list(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+fn proposal_list(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
     nothing_said(act)?;
     let trusted = &state.trusted;
     let signer =
@@ -171,7 +176,7 @@ fn proposal_list(state: &State, act: &Authorised) -> Result<Response, ApiError> 
     }))
 }
 
-fn withdraw(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+fn withdraw(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
     let mut body = fields(act)?;
     let id = body.required_text("proposal")?;
     body.finish(&[])?;
@@ -185,7 +190,7 @@ fn withdraw(state: &State, act: &Authorised) -> Result<Response, ApiError> {
     ok(json!({"withdrawn": id}))
 }
 
-fn key_create(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+fn key_create(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
     let mut body = fields(act)?;
     let tenant = body.required_text("tenant")?;
     let label = body.text("label")?.unwrap_or_default();
@@ -195,12 +200,12 @@ fn key_create(state: &State, act: &Authorised) -> Result<Response, ApiError> {
     Ok((StatusCode::CREATED, axum::Json(answer)).into_response())
 }
 
-fn key_list(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+fn key_list(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
     nothing_said(act)?;
     ok(admin::keys(state)?)
 }
 
-fn key_revoke(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+fn key_revoke(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
     let mut body = fields(act)?;
     let id = body.required_text("id")?;
     body.finish(&[])?;
@@ -208,7 +213,27 @@ fn key_revoke(state: &State, act: &Authorised) -> Result<Response, ApiError> {
     ok(json!({"id": id, "revoked": true}))
 }
 
-fn status(state: &State, act: &Authorised) -> Result<Response, ApiError> {
+fn status(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
     nothing_said(act)?;
     ok(admin::status_of(state)?)
+}
+
+/// The one parameter of a verb about content.
+fn named_item(act: &Authorised, name: &'static str) -> Result<String, ApiError> {
+    let mut body = fields(act)?;
+    let which = body.required_text(name)?;
+    body.finish(&[])?;
+    Ok(which)
+}
+
+fn approve(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
+    ok(state.approve(&names(act), &named_item(act, "bundle")?)?)
+}
+
+fn activate(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
+    ok(state.activate(&names(act), &named_item(act, "bundle")?)?)
+}
+
+fn roll_back(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
+    ok(state.roll_back(&names(act), &named_item(act, "model")?)?)
 }

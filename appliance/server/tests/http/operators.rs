@@ -345,7 +345,7 @@ fn what_was_agreed_on_is_done_at_the_next_start() {
         trusted.operators.authorise(&request, &presented, trusted.time.trusted()).unwrap();
     }
     assert_eq!(trusted.operators.unfinished().unwrap().len(), 1);
-    site.state.finish_acts().unwrap();
+    site.state.finish_acts(false).unwrap();
     assert!(trusted.operators.unfinished().unwrap().is_empty());
     assert_eq!(carla.ask(&site, Verb::Status, json!({})).status, 200);
     assert_eq!(last(&site).1, "anna+boris");

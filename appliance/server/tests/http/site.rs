@@ -19,7 +19,7 @@ use models::vocabulary::{Algorithm, TokenKind, Vocabulary};
 use serde_json::{Value, json};
 use server::{
     HttpLimits, Kind, Known, Listen, LoadError, Loaded, Server, Shared, State, Stores, TextSide,
-    TlsFiles, Trusted,
+    TlsFiles, Trusted, Vault,
 };
 use tempfile::TempDir;
 use text::{ChatTemplate, Tokenizer};
@@ -93,7 +93,8 @@ impl Site {
         // Everything is written; nothing waits for the disk.
         let disk = Disk::faulty(folder.path(), ledger::disk::Plan::none());
         let trusted = Trusted::open(&disk, folder.path(), "0").unwrap();
-        let stores = Stores { keys, trusted, show_codes: Box::new(|_| ()) };
+        let vault = Vault::open(&disk, &folder.path().join("store")).unwrap();
+        let stores = Stores { keys, trusted, vault, show_codes: Box::new(|_| ()) };
         let state = Arc::new(State::new(stores, clock, plan.limits.clone(), "0").unwrap());
         state.registry.set_starting(Some("small.gguf".to_owned()));
         let loading = Arc::new(Mutex::new(()));
