@@ -12,17 +12,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::roles::canonical;
+use crate::token::TokenKey;
 
 const PEM_COLUMNS: usize = 64;
 /// SubjectPublicKeyInfo of Ed25519 (RFC 8410, 4) up to the key.
 const ED25519_HEAD: [u8; 12] = [0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
 const ED25519_BYTES: usize = 32;
 /// The same of P-256 (RFC 5480) up to the uncompressed point.
-const P256_HEAD: [u8; 26] = [
+pub(crate) const P256_HEAD: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce,
     0x3d, 3, 1, 7, 3, 0x42, 0,
 ];
-const P256_BYTES: usize = 65;
+pub(crate) const P256_BYTES: usize = 65;
 
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,9 @@ pub enum KeyError {
     /// The system cannot make or use one.
     #[error("the cryptographic library refused: {0}")]
     Library(&'static str),
+    /// A token.
+    #[error("{0}")]
+    Token(String),
     /// A public key that contradicts itself.
     #[error("the public key {0} is not what its id says; was it copied whole?")]
     Id(Digest),
@@ -57,6 +61,8 @@ pub enum SigningKey {
     Ed25519(Box<Ed25519KeyPair>),
     /// Of ECDSA P-256.
     P256(Box<EcdsaKeyPair>),
+    /// Of ECDSA P-256, on a token.
+    Token(Box<TokenKey>),
 }
 
 impl SigningKey {
@@ -95,6 +101,7 @@ impl SigningKey {
         let der = match self {
             SigningKey::Ed25519(pair) => pair.public_key().as_der(),
             SigningKey::P256(pair) => pair.public_key().as_der(),
+            SigningKey::Token(key) => return Ok(key.spki().to_vec()),
         };
         let der = der.map_err(|_| KeyError::Library("the public key has no form"))?;
         Ok(der.as_ref().to_vec())
@@ -120,6 +127,7 @@ impl SigningKey {
                 let signed = signed.map_err(|_| KeyError::Library("signing failed"))?;
                 Ok(signed.as_ref().to_vec())
             }
+            SigningKey::Token(key) => key.sign(message),
         }
     }
 }

@@ -7,7 +7,9 @@ mod intake;
 pub mod keys;
 pub mod roles;
 pub mod seal;
+pub mod token;
 
 pub use desk::{Desk, DeskError, NewItem};
 pub use keys::{KeyError, KeyKind, PublicKey, SigningKey};
 pub use roles::{Document, Role, RoleError, RoleKeys, Signature, Standing, Worth};
+pub use token::{TokenKey, TokenUri};

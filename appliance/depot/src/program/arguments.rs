@@ -121,7 +121,8 @@ pub enum Key {
     },
     /// Show whose key a file holds, and its public key.
     Show {
-        /// The key's file.
+        /// The key's file, or pkcs11:token=LABEL;object=LABEL?module-path=FILE.
+        #[arg(value_name = "FILE|URI")]
         file: PathBuf,
         /// File for the public key, which goes to the ceremony.
         #[arg(long, value_name = "FILE")]
@@ -201,10 +202,10 @@ pub struct RootKeys {
 pub struct Sign {
     /// What is signed.
     pub document: PathBuf,
-    /// The key's file.
-    #[arg(long, value_name = "FILE")]
+    /// The key's file, or pkcs11:token=LABEL;object=LABEL?module-path=FILE.
+    #[arg(long, value_name = "FILE|URI")]
     pub key: PathBuf,
-    /// File whose first line is the passphrase; it is asked for without one.
+    /// File whose first line is the passphrase or PIN; it is asked for without one.
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
     /// The signature to write; nothing is overwritten.
@@ -319,8 +320,8 @@ pub struct Release {
     /// The document to write; nothing is overwritten.
     #[arg(long, value_name = "FILE", requires = "role")]
     pub out: Option<PathBuf>,
-    /// A key's file: with enough of them targets, snapshot and timestamp are signed here.
-    #[arg(long, value_name = "FILE", required_unless_present = "role")]
+    /// A key's file or URI: with enough of them targets, snapshot and timestamp are signed here.
+    #[arg(long, value_name = "FILE|URI", required_unless_present = "role")]
     pub key: Vec<PathBuf>,
     /// File whose first line is the passphrase: one for all keys, or one for each in their order.
     #[arg(long, value_name = "FILE")]

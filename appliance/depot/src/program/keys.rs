@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use depot::{KeyKind, PublicKey, SigningKey};
+use depot::{KeyKind, PublicKey, SigningKey, TokenKey, TokenUri, token};
 use workstation::{Failure, files, key_file, passphrase, screen};
 
 use crate::arguments::Written;
@@ -36,6 +36,11 @@ pub fn create(new: &NewKey, written: &Written) -> Result<(), Failure> {
 
 /// Shows whose key a file holds.
 pub fn show(file: &Path, public: Option<&Path>) -> Result<(), Failure> {
+    if let Some(uri) = on_token(file)? {
+        let spki = token::public(&uri).map_err(Failure::new)?;
+        let label = key_file::Label { name: uri.object().to_owned(), spki };
+        return tell(&label, public).map(|_| ());
+    }
     tell(&key_file::label(file)?, public).map(|_| ())
 }
 
@@ -59,8 +64,23 @@ pub fn read_public(path: &Path) -> Result<PublicKey, Failure> {
     })
 }
 
-/// Decrypts a key, and says whose it is.
+/// The key on a token that stands in a file's place.
+fn on_token(file: &Path) -> Result<Option<TokenUri>, Failure> {
+    match file.to_str().filter(|text| TokenUri::is_meant(text)) {
+        Some(text) => text.parse().map(Some).map_err(Failure::new),
+        None => Ok(None),
+    }
+}
+
+/// Decrypts a key, or finds it on its token, and says whose it is.
 pub fn open(file: &Path, passphrase_file: Option<&Path>) -> Result<(String, SigningKey), Failure> {
+    if let Some(uri) = on_token(file)? {
+        let pin = passphrase::known(passphrase_file, file)?;
+        let key = TokenKey::open(&uri, &pin).map_err(|error| {
+            Failure::new(error).hint("'key show' with the same URI needs no PIN; try it first")
+        })?;
+        return Ok((uri.object().to_owned(), SigningKey::Token(Box::new(key))));
+    }
     // A file that is no key says so before it asks for a passphrase.
     key_file::label(file)?;
     let passphrase = passphrase::known(passphrase_file, file)?;

@@ -67,7 +67,12 @@ impl Bench {
     }
 
     fn done(&self, machine: &str, program: &mut Command) -> Ran {
-        let output = program.current_dir(self.path(machine)).stdin(Stdio::null()).output().unwrap();
+        let output = program
+            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
+            .current_dir(self.path(machine))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let (out, err) = (text(output.stdout), text(output.stderr));
         Ran { succeeded: output.status.success(), out, err }

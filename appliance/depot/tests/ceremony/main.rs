@@ -6,3 +6,4 @@ mod bench;
 mod bundles;
 mod roots;
 mod shelves;
+mod tokens;
