@@ -231,11 +231,12 @@ fn load(
         .limits(Limits { max_root_updates: ROOT_UPDATES_MAX, ..Limits::default() })
         .expiration_enforcement(ExpirationEnforcement::Unsafe);
     // On a thread of its own: the caller may drive a runtime itself.
-    let loaded = thread::scope(|scope| {
-        let loading = scope.spawn(move || runtime.block_on(loader.load()));
-        loading.join().map_err(|_| (Step::Targets, "the verification panicked".to_owned()))
-    })?;
-    loaded.map_err(|error| (step_of(&error), told(&error)))
+    thread::scope(|scope| {
+        let refused = |error: ToughError| (step_of(&error), told(&error));
+        let loading = scope.spawn(move || runtime.block_on(loader.load()).map_err(refused));
+        let panicked = |_| Err((Step::Targets, "the verification panicked".to_owned()));
+        loading.join().unwrap_or_else(panicked)
+    })
 }
 
 /// The step at which tough refused.
