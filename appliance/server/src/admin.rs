@@ -21,7 +21,10 @@ use crate::trusted::Event;
 pub(crate) async fn status(
     extract::State(state): extract::State<Shared>,
 ) -> Result<impl IntoResponse, ApiError> {
-    Ok(axum::Json(status_of(&state)?))
+    // The log's and the stores' locks may be held as long as the disk takes.
+    let told = tokio::task::spawn_blocking(move || status_of(&state)).await;
+    let told = told.map_err(|_| ApiError::internal("The status cannot be told."))?;
+    Ok(axum::Json(told?))
 }
 
 /// What runs here.

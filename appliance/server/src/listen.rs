@@ -114,6 +114,17 @@ impl Server {
         shutdown: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) {
+        let state = Shared::clone(&self.state);
+        self.serve_until(shutdown, hurry).await;
+        // Last: while a disk takes its time nobody would listen for whoever is in a hurry.
+        save_time_now(&state).await;
+    }
+
+    async fn serve_until(
+        self,
+        shutdown: impl Future<Output = ()>,
+        hurry: impl Future<Output = ()>,
+    ) {
         let Server { state, tcp, unix, admin_socket, tls } = self;
         let (drain, draining) = watch::channel(false);
         let (alive, mut ended) = mpsc::channel(1);
@@ -130,8 +141,6 @@ impl Server {
             () = shutdown => {}
         }
         state.set_draining();
-        // What has passed since the last minute is worth no failure of the end.
-        save_time_now(&state).await;
         state.registry.close_loads();
         drop(tcp);
         // A socket file without a server behind it would only puzzle people.

@@ -30,7 +30,8 @@ pub enum TimekeeperError {
 
 /// Keeps the time ledger.
 pub struct Timekeeper {
-    file: StateFile<TimeLedger>,
+    /// Held by whoever writes it. What time it is can be told meanwhile, however slow the disk.
+    file: Mutex<StateFile<TimeLedger>>,
     kept: Mutex<Kept>,
 }
 
@@ -42,8 +43,8 @@ struct Kept {
 }
 
 impl Kept {
-    fn now(&self) -> TimeLedger {
-        self.ledger.elapse(self.since.elapsed())
+    fn at(&self, now: Instant) -> TimeLedger {
+        self.ledger.elapse(now.duration_since(self.since))
     }
 }
 
@@ -61,12 +62,13 @@ impl Timekeeper {
             found => no_older_than_the_program(found)?,
         };
         file.save(&ledger)?;
-        Ok(Timekeeper { file, kept: Mutex::new(Kept { ledger, since: Instant::now() }) })
+        let kept = Mutex::new(Kept { ledger, since: Instant::now() });
+        Ok(Timekeeper { file: Mutex::new(file), kept })
     }
 
     /// The ledger as of now.
     pub fn ledger(&self) -> TimeLedger {
-        self.kept().now()
+        self.kept().at(Instant::now())
     }
 
     /// Trusted time as of now.
@@ -91,10 +93,7 @@ impl Timekeeper {
         statement: Statement,
         policy: &TimePolicy,
     ) -> Result<Interval, TimekeeperError> {
-        let mut kept = self.kept();
-        let risen = kept.now().rise(issued_at_unix_s, statement, policy)?;
-        self.keep(&mut kept, risen)?;
-        Ok(kept.ledger.interval())
+        self.change(|now| now.rise(issued_at_unix_s, statement, policy))
     }
 
     /// Saves what has passed.
@@ -102,16 +101,20 @@ impl Timekeeper {
     /// # Errors
     /// [`TimekeeperError::Disk`].
     pub fn save(&self) -> Result<(), TimekeeperError> {
-        let mut kept = self.kept();
-        let now = kept.now();
-        self.keep(&mut kept, now)
+        self.change(|now| Ok(now.clone())).map(drop)
     }
 
-    fn keep(&self, kept: &mut Kept, ledger: TimeLedger) -> Result<(), TimekeeperError> {
+    fn change(
+        &self,
+        verb: impl FnOnce(&TimeLedger) -> Result<TimeLedger, TimeError>,
+    ) -> Result<Interval, TimekeeperError> {
+        let file = self.file.lock().expect("no holder of this lock panics");
         let since = Instant::now();
-        self.file.save(&ledger)?;
-        *kept = Kept { ledger, since };
-        Ok(())
+        let ledger = verb(&self.kept().at(since))?;
+        file.save(&ledger)?;
+        let interval = ledger.interval();
+        *self.kept() = Kept { ledger, since };
+        Ok(interval)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

@@ -243,7 +243,7 @@ fn what_does_not_hold_is_refused_and_recorded() {
 #[test]
 fn what_this_version_cannot_do_spends_no_signature() {
     let (site, anna, _) = paired();
-    for verb in [Verb::Activate, Verb::Approve, Verb::RollBack, Verb::Mode, Verb::CorrectTime] {
+    for verb in [Verb::MapChange, Verb::PolicyChange, Verb::Mode, Verb::CorrectTime] {
         let answer = anna.ask(&site, verb, json!({"bundle": "m-1"}));
         assert_eq!((answer.status, answer.error().0.as_deref()), (501, Some("not_supported_yet")));
         assert!(refusal(&site).contains(verb.name()));
