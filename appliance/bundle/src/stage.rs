@@ -273,12 +273,17 @@ impl Staging {
         }
     }
 
-    /// Removes all of it.
+    /// Removes all that is in it. The folder itself stays: whoever imports holds it.
     ///
     /// # Errors
     /// [`StageError::Io`].
     pub fn clear(&self) -> Result<(), StageError> {
-        fs::remove_dir_all(&self.folder).map_err(failed("remove", &self.folder))?;
+        for name in ["metadata", "targets", FILES] {
+            let inner = self.folder.join(name);
+            if inner.exists() {
+                fs::remove_dir_all(&inner).map_err(failed("remove", &inner))?;
+            }
+        }
         let files = self.folder.join(FILES);
         fs::create_dir_all(&files).map_err(failed("make", &files))
     }

@@ -229,8 +229,10 @@ fn may_change(state: &State) -> Result<(), ApiError> {
 /// `GET /admin/bundles`: what the store has.
 pub(crate) async fn list_bundles(
     extract::State(state): extract::State<Shared>,
-) -> impl IntoResponse {
-    axum::Json(state.bundles())
+) -> Result<impl IntoResponse, ApiError> {
+    // The store's lock is held as long as an import reads the disk.
+    let told = tokio::task::spawn_blocking(move || state.bundles()).await;
+    told.map(axum::Json).map_err(|_| ApiError::internal("The store cannot be told of."))
 }
 
 /// `POST /admin/import`: takes what an importer has staged, into quarantine. It needs nobody's

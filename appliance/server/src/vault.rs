@@ -238,6 +238,9 @@ impl State {
         let actors = [BOX.to_owned()];
         let staging = Staging::open(&Store::staging(&self.vault.folder))
             .map_err(|error| ApiError::internal(error.to_string()))?;
+        // Nobody stages another bundle into it meanwhile.
+        let busy = |error| ApiError::unavailable(format!("Another import is under way: {error}."));
+        let _held = self.vault.disk.hold(staging.folder()).map_err(busy)?;
         let outcome = self.import_staged(&actors, &staging);
         if let Err(error) = &outcome
             && !error.is_unrecorded()
