@@ -5,6 +5,7 @@
 //! item's files with digests of their pieces. What has not passed [`verify`] has another type than
 //! what has. No network, no tensors, no private keys.
 
+mod beside;
 pub mod digest;
 pub mod manifest;
 pub mod map;

@@ -8,15 +8,16 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
-use std::thread::{self, Scope, ScopedJoinHandle};
+use std::thread;
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 use sha2::{Digest as _, Sha256};
 
+use crate::beside::{BUFFER_BYTES, Noter, Passage};
 use crate::digest::{Digest, PIECE_BYTES, PieceHasher, piece_bytes, piece_count};
 use crate::manifest::ItemFile;
 use crate::media::{Media, MediaError};
@@ -24,8 +25,6 @@ use crate::piece_path;
 use crate::transport::metadata_path;
 use crate::verify::{VerifiedBundle, VerifiedItem, manifest_path};
 
-/// Bytes that are read at once.
-const BUFFER_BYTES: usize = 1 << 20;
 /// Bytes that stay free on the disk beside what is copied.
 const SPARE_BYTES: u64 = 64 << 20;
 /// After so many pieces in a row that cannot be read, the medium is given up.
@@ -98,7 +97,7 @@ pub struct Staging {
     folder: PathBuf,
 }
 
-fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StageError {
+pub(crate) fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StageError {
     move |source| StageError::Io { act, path: path.to_owned(), source }
 }
 
@@ -224,50 +223,37 @@ impl Staging {
     }
 
     fn copy_file(&self, file: &ItemFile, copy: &mut Copy) -> Result<(), StageError> {
-        let path = self.file(&file.sha256);
         let there = self.pieces_there(file)?;
         let count = piece_count(file.bytes);
         for index in &there {
             (copy.progress)(piece_bytes(file.bytes, *index));
         }
-        let is_done = there.len() as u64 == count;
-        let target = open_target(&path, file.bytes)?;
+        if there.len() as u64 == count {
+            return Ok(());
+        }
+        let path = self.file(&file.sha256);
+        let target = Target { file, part: open_target(&path, file.bytes)?, path };
         let journal_path = self.journal(&file.sha256);
-        let flags = OFlags::NOFOLLOW.bits() as i32;
-        let mut journal = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(flags)
-            .open(&journal_path)
-            .map_err(failed("open", &journal_path))?;
-        let whole = thread::scope(|scope| -> Result<Option<Digest>, StageError> {
+        let journal = open_journal(&journal_path)?;
+        let sha256 = thread::scope(|scope| {
+            let noter = Noter::start(scope, (&target.part, &target.path), (journal, &journal_path));
             // The pieces of one run come in their order: the SHA-256 keeps up beside them.
-            let mut sha256 = there.is_empty().then(|| Sha::start(scope, &target));
-            let mut is_whole = true;
-            for index in (0..count).filter(|index| !there.contains(index)) {
-                let written = copy.piece(file, index, &target, &path, sha256.as_ref())?;
-                if !written {
-                    is_whole = false;
-                    sha256 = None;
-                    continue;
-                }
-                target.sync_data().map_err(failed("sync", &path))?;
-                let entry = u32::try_from(index).unwrap_or(u32::MAX).to_le_bytes();
-                let noted = journal.write_all(&entry).and_then(|()| journal.sync_data());
-                noted.map_err(failed("write", &journal_path))?;
-            }
-            if !is_whole || is_done {
+            let mut passage = match there.is_empty() {
+                true => Passage::of_whole(scope, file.bytes),
+                false => Passage::of_part(file.bytes),
+            };
+            let wanted = (0..count).filter(|index| !there.contains(index));
+            let copied = copy.pieces(&target, wanted, &mut passage, &noter);
+            noter.finish()?;
+            if !copied? {
                 return Ok(None);
             }
-            let sha256 = sha256.unwrap_or_else(|| {
-                let late = Sha::start(scope, &target);
-                late.take(0, file.bytes);
-                late
-            });
-            sha256.finish().map(Some).map_err(failed("read", &path))
+            match passage.finish() {
+                Some(passed) => Ok(Some(passed)),
+                None => target.sha256().map(Some).map_err(failed("read", &target.path)),
+            }
         })?;
-        match whole {
+        match sha256 {
             Some(actual) if actual != file.sha256 => Err(StageError::Sha256(file.path.to_string())),
             _ => Ok(()),
         }
@@ -309,6 +295,30 @@ fn open_target(path: &Path, bytes: u64) -> Result<File, StageError> {
     Ok(file)
 }
 
+fn open_journal(path: &Path) -> Result<File, StageError> {
+    let flags = OFlags::NOFOLLOW.bits() as i32;
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600).custom_flags(flags);
+    options.open(path).map_err(failed("open", path))
+}
+
+/// The file that pieces go into.
+struct Target<'a> {
+    file: &'a ItemFile,
+    part: File,
+    path: PathBuf,
+}
+
+impl Target<'_> {
+    /// Of all that lies there, for a file that did not pass whole in one run.
+    fn sha256(&self) -> io::Result<Digest> {
+        let mut sha256 = Sha256::new();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        read_range(&self.part, 0..self.file.bytes, &mut buffer, &mut |bytes| sha256.update(bytes))?;
+        Ok(Digest(sha256.finalize().into()))
+    }
+}
+
 /// One run over volumes.
 struct Copy<'a> {
     volumes: &'a [Arc<Media>],
@@ -319,37 +329,55 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
+    /// Writes pieces, and has them noted; says whether all are there.
+    fn pieces(
+        &mut self,
+        target: &Target,
+        wanted: impl Iterator<Item = u64>,
+        passage: &mut Passage,
+        noter: &Noter,
+    ) -> Result<bool, StageError> {
+        let mut is_whole = true;
+        for index in wanted {
+            if !self.piece(target, index, passage)? {
+                is_whole = false;
+                passage.piece_is_missing();
+            } else if !noter.note(index) {
+                return Ok(false);
+            }
+        }
+        Ok(is_whole)
+    }
+
     /// Writes a piece from the first volume that has it whole; says whether one had.
     fn piece(
         &mut self,
-        file: &ItemFile,
+        target: &Target,
         index: u64,
-        target: &File,
-        path: &Path,
-        sha256: Option<&Sha>,
+        passage: &mut Passage,
     ) -> Result<bool, StageError> {
+        let file = target.file;
         let name = piece_path(&file.sha256, index);
         let mut why = "it is on none of the volumes".to_owned();
         let mut last = None;
         for media in self.volumes {
-            match copy_piece(media, &name, file, index, target) {
-                Ok(Some(true)) => {
-                    let bytes = piece_bytes(file.bytes, index);
-                    if let Some(sha256) = sha256 {
-                        sha256.take(index * PIECE_BYTES, bytes);
-                    }
-                    self.found.bytes += bytes;
-                    (self.progress)(bytes);
-                    self.pieces += 1;
-                    self.in_a_row = 0;
-                    return Ok(true);
-                }
-                Ok(Some(false)) => {
-                    let at = media.path().display();
-                    why = format!("it is damaged on {at}");
-                }
+            let copied = copy_piece(media, &name, target, index, passage);
+            if matches!(copied, Ok(Some(true))) {
+                passage.piece_is_right();
+                let bytes = piece_bytes(file.bytes, index);
+                self.found.bytes += bytes;
+                (self.progress)(bytes);
+                self.pieces += 1;
+                self.in_a_row = 0;
+                return Ok(true);
+            }
+            passage.piece_is_wrong();
+            match copied {
                 Ok(None) => {}
-                Err(PieceError::Target(source)) => return Err(failed("write", path)(source)),
+                Ok(Some(_)) => why = format!("it is damaged on {}", media.path().display()),
+                Err(PieceError::Target(source)) => {
+                    return Err(failed("write", &target.path)(source));
+                }
                 Err(PieceError::Media(error)) => {
                     why = error.to_string();
                     last = Some(error);
@@ -376,21 +404,22 @@ enum PieceError {
 fn copy_piece(
     media: &Media,
     name: &str,
-    file: &ItemFile,
+    target: &Target,
     index: u64,
-    target: &File,
+    passage: &mut Passage,
 ) -> Result<Option<bool>, PieceError> {
     let Some(mut source) = media.file(name).map_err(PieceError::Media)? else {
         return Ok(None);
     };
+    let file = target.file;
     let expected = piece_bytes(file.bytes, index);
     if source.bytes != expected {
         return Ok(Some(false));
     }
     let mut hasher = PieceHasher::new(file.bytes, index);
-    let mut buffer = vec![0; BUFFER_BYTES.min(expected.max(1) as usize)];
     let mut done = 0;
     while done < expected {
+        let buffer = passage.buffer();
         let most = buffer.len().min((expected - done) as usize);
         let read = source.read(&mut buffer[..most]).map_err(PieceError::Media)?;
         if read == 0 {
@@ -399,52 +428,11 @@ fn copy_piece(
         }
         hasher.update(&buffer[..read]);
         let at = index * PIECE_BYTES + done;
-        target.write_all_at(&buffer[..read], at).map_err(PieceError::Target)?;
+        target.part.write_all_at(&buffer[..read], at).map_err(PieceError::Target)?;
+        passage.pass(read);
         done += read as u64;
     }
     Ok(Some(Some(&hasher.finish()) == file.pieces.get(index as usize)))
-}
-
-/// SHA-256 of a file on a thread of its own, for it takes longer than all else: of what was copied,
-/// from where it was copied to.
-struct Sha<'scope> {
-    ranges: Sender<(u64, u64)>,
-    thread: ScopedJoinHandle<'scope, io::Result<Digest>>,
-}
-
-impl<'scope> Sha<'scope> {
-    fn start<'env>(scope: &'scope Scope<'scope, 'env>, target: &'scope File) -> Sha<'scope> {
-        let (ranges, inbox) = channel();
-        let thread = scope.spawn(move || {
-            let mut sha256 = Sha256::new();
-            inbox.into_iter().try_for_each(|(at, bytes)| add(&mut sha256, target, at, bytes))?;
-            Ok(Digest(sha256.finalize().into()))
-        });
-        Sha { ranges, thread }
-    }
-
-    /// The next bytes that are there.
-    fn take(&self, at: u64, bytes: u64) {
-        // A thread that ended early says why when it is joined.
-        let _ = self.ranges.send((at, bytes));
-    }
-
-    fn finish(self) -> io::Result<Digest> {
-        drop(self.ranges);
-        self.thread.join().expect("hashing does not panic")
-    }
-}
-
-fn add(sha256: &mut Sha256, target: &File, at: u64, bytes: u64) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut done = 0;
-    while done < bytes {
-        let most = buffer.len().min((bytes - done) as usize);
-        target.read_exact_at(&mut buffer[..most], at + done)?;
-        sha256.update(&buffer[..most]);
-        done += most as u64;
-    }
-    Ok(())
 }
 
 /// Checks a whole file against its manifest: the BLAKE3 of its pieces, on all cores.
@@ -491,13 +479,74 @@ fn piece_digest(
     buffer: &mut [u8],
 ) -> io::Result<Digest> {
     let mut hasher = PieceHasher::new(object_bytes, index);
-    let (mut at, end) = (index * PIECE_BYTES, index * PIECE_BYTES);
-    let end = end + piece_bytes(object_bytes, index);
-    while at < end {
-        let most = buffer.len().min((end - at) as usize);
+    let start = index * PIECE_BYTES;
+    let range = start..start + piece_bytes(object_bytes, index);
+    read_range(source, range, buffer, &mut |bytes| hasher.update(bytes))?;
+    Ok(hasher.finish())
+}
+
+fn read_range(
+    source: &File,
+    range: Range<u64>,
+    buffer: &mut [u8],
+    take: &mut dyn FnMut(&[u8]),
+) -> io::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let most = buffer.len().min((range.end - at) as usize);
         source.read_exact_at(&mut buffer[..most], at)?;
-        hasher.update(&buffer[..most]);
+        take(&buffer[..most]);
         at += most as u64;
     }
-    Ok(hasher.finish())
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::{Digests, ObjectHasher};
+    use crate::names::FilePath;
+
+    fn digests(bytes: &[u8]) -> Digests {
+        let mut hasher = ObjectHasher::new(bytes.len() as u64);
+        hasher.update(bytes);
+        hasher.finish().unwrap()
+    }
+
+    fn copy_file(staging: &Staging, file: &ItemFile, volume: &Path) -> Result<Copied, StageError> {
+        let volumes = [Arc::new(Media::open(volume).unwrap())];
+        let (volumes, progress) = (&volumes[..], &mut |_| {});
+        let mut copy = Copy { volumes, progress, found: Copied::default(), pieces: 0, in_a_row: 0 };
+        staging.copy_file(file, &mut copy).map(|()| copy.found)
+    }
+
+    #[test]
+    fn another_sha256_than_the_signed_one_is_noticed_in_one_run_and_in_two() {
+        let bytes = vec![7; PIECE_BYTES as usize + 5];
+        let found = digests(&bytes);
+        for (sha256, is_right) in [(found.sha256, true), (found.blake3, false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = FilePath::try_from("model.bin".to_owned()).unwrap();
+            let file = ItemFile { sha256, ..ItemFile::new(path, found.clone()) };
+            let volume = |name: &str| folder.path().join(name);
+            for (name, index) in [("all", 0), ("all", 1), ("first", 0), ("second", 1)] {
+                let piece = volume(name).join(piece_path(&sha256, index));
+                fs::create_dir_all(piece.parent().unwrap()).unwrap();
+                let from = (index * PIECE_BYTES) as usize;
+                let to = from + piece_bytes(file.bytes, index) as usize;
+                fs::write(piece, &bytes[from..to]).unwrap();
+            }
+            let open = |name: &str| Staging::open(&volume(name)).unwrap();
+            let in_one = copy_file(&open("one"), &file, &volume("all"));
+            let half = copy_file(&open("two"), &file, &volume("first")).unwrap();
+            assert_eq!(half.missing.len(), 1);
+            let in_two = copy_file(&open("two"), &file, &volume("second"));
+            for copied in [in_one, in_two] {
+                match is_right {
+                    true => assert_eq!(copied.unwrap().missing, []),
+                    false => assert!(matches!(copied, Err(StageError::Sha256(_))), "{copied:?}"),
+                }
+            }
+        }
+    }
 }

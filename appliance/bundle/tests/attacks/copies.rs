@@ -129,7 +129,14 @@ fn a_damaged_piece_is_named_and_found_elsewhere() {
         let why = if kind == "gone" { "none of the volumes" } else { "damaged" };
         assert!(copied.missing[0].why.contains(why), "{kind}: {:?}", copied.missing);
         assert!(!is_whole(&staging.file(&file.sha256), file).unwrap());
-        // The same piece from another volume mends it.
+        // In one run, the piece comes from the next volume that has it whole.
+        let (fresh, media) = (tempfile::tempdir().unwrap(), [&copy, &volumes[index as usize]]);
+        let in_one = Staging::open(fresh.path()).unwrap();
+        let copied = in_one.copy(&[big], &open(&media.map(PathBuf::as_path)), &mut |_| {}).unwrap();
+        assert_eq!(copied.missing, [], "{kind}");
+        assert_eq!(copied.bytes, big.manifest().bytes());
+        staged(&in_one, big, &bytes);
+        // In a second run, the same volume mends what is there.
         let media = open(&[&copy, &volumes[index as usize]]);
         let copied = staging.copy(&[big], &media, &mut |_| {}).unwrap();
         assert_eq!(copied.missing, [], "{kind}");
