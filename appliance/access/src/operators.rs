@@ -180,6 +180,15 @@ impl Operators {
         proposals::list(&self.database(), time)
     }
 
+    /// Forgets all that waits for a second person.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn forget_proposals(&self) -> Result<(), AccessError> {
+        self.database().execute("DELETE FROM proposals", [])?;
+        Ok(())
+    }
+
     /// Takes a proposal back; every operator may, since it keeps things as they are.
     ///
     /// # Errors

@@ -30,7 +30,9 @@ pub enum Verb {
     MapChange,
     /// Another policy.
     PolicyChange,
-    /// A step of the trusted time.
+    /// First roots of an authority, or of a vendor beside it.
+    Trust,
+    /// What time it is at least.
     CorrectTime,
     /// Connected, intermittent or disconnected.
     Mode,
@@ -50,7 +52,7 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 18] = [
+    pub const ALL: [Verb; 19] = [
         Verb::Enroll,
         Verb::RevokeOperator,
         Verb::OperatorList,
@@ -61,6 +63,7 @@ impl Verb {
         Verb::RollBack,
         Verb::MapChange,
         Verb::PolicyChange,
+        Verb::Trust,
         Verb::CorrectTime,
         Verb::Mode,
         Verb::KeyCreate,
@@ -84,6 +87,7 @@ impl Verb {
             Verb::RollBack => "roll_back",
             Verb::MapChange => "map_change",
             Verb::PolicyChange => "policy_change",
+            Verb::Trust => "trust",
             Verb::CorrectTime => "correct_time",
             Verb::Mode => "mode",
             Verb::KeyCreate => "key_create",
@@ -123,15 +127,24 @@ pub struct DualControl {
 
 impl DualControl {
     /// Verbs that always need two: whoever could do one of them alone could do everything alone,
-    /// by making a second operator, by leaving none but himself, or by another policy.
-    pub const ALWAYS: [Verb; 3] = [Verb::Enroll, Verb::RevokeOperator, Verb::PolicyChange];
+    /// by making a second operator, by leaving none but himself, by another policy, map or
+    /// authority, or by another time.
+    pub const ALWAYS: [Verb; 6] = [
+        Verb::Enroll,
+        Verb::RevokeOperator,
+        Verb::MapChange,
+        Verb::PolicyChange,
+        Verb::Trust,
+        Verb::CorrectTime,
+    ];
     /// What needs two where the policy says nothing.
-    pub const DEFAULT: [Verb; 6] = [
+    pub const DEFAULT: [Verb; 7] = [
         Verb::Enroll,
         Verb::RevokeOperator,
         Verb::Activate,
         Verb::MapChange,
         Verb::PolicyChange,
+        Verb::Trust,
         Verb::CorrectTime,
     ];
     /// Verbs that one may always do: whoever reads or takes back changes nothing.

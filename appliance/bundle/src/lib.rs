@@ -6,11 +6,14 @@
 //! what has. No network, no tensors, no private keys.
 
 mod beside;
+pub mod check;
 pub mod digest;
 pub mod manifest;
 pub mod map;
 pub mod media;
+pub mod model_signing;
 pub mod names;
+pub mod policy;
 pub mod repository;
 pub mod stage;
 pub mod state;
@@ -23,12 +26,14 @@ pub use digest::Digest;
 pub use manifest::{ItemFile, Manifest, ManifestError};
 pub use map::{Map, MapError};
 pub use media::{Media, MediaError};
+pub use model_signing::{ModelSignature, ModelSignatureError, Signer, SignerKey};
 pub use names::{FilePath, Issuer, ItemId, Kind, NameError};
+pub use policy::{LocalModels, Policy, PolicyError};
 pub use repository::{TrustedRepository, VerifiedRepository};
 pub use stage::{Copied, Missing, StageError, Staging};
 pub use state::{StateError, StoreState};
 pub use step::{Refused, Step};
-pub use store::{Imported, Store, StoreError};
+pub use store::{Imported, Store, StoreError, Terms};
 pub use transport::metadata_path;
 pub use verify::{Trust, VerifiedBundle, VerifiedItem, VerifyError, Withheld, verify};
 

@@ -71,6 +71,12 @@ impl ItemFile {
         let Digests { bytes, sha256, blake3, pieces } = found;
         ItemFile { path, bytes, sha256, blake3, pieces }
     }
+
+    /// Whether it is a container of weights, by its name.
+    pub(crate) fn is_weights(&self) -> bool {
+        let path = self.path.as_str();
+        path.ends_with(".gguf") || path.ends_with(".safetensors")
+    }
 }
 
 /// What an item consists of.
@@ -143,7 +149,7 @@ impl Manifest {
         let has = |name: &str| self.files.iter().any(|file| file.path.as_str() == name);
         let ends = |end: &str| self.files.iter().any(|file| file.path.as_str().ends_with(end));
         let missing = match self.id.kind {
-            Kind::Model if !ends(".gguf") && !ends(".safetensors") => "lists no weights",
+            Kind::Model if !self.files.iter().any(ItemFile::is_weights) => "lists no weights",
             Kind::Model | Kind::Adapter if !has(CARD) => "lists no card.toml",
             Kind::Adapter if !ends(".safetensors") => "lists no weights",
             Kind::Policy if !has("policy.json") => "lists no policy.json",

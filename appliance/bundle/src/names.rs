@@ -53,7 +53,7 @@ fn part(text: &str) -> Result<(), NameError> {
 }
 
 /// The beginning of a text that may be anything.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().take(PART_BYTES_MAX).collect()
 }
 

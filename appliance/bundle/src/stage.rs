@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -29,6 +29,8 @@ use crate::verify::{VerifiedBundle, VerifiedItem, manifest_path};
 const SPARE_BYTES: u64 = 64 << 20;
 /// After so many pieces in a row that cannot be read, the medium is given up.
 const FAILURES_IN_A_ROW_MAX: u64 = 3;
+/// Threads that check a file, each with a buffer.
+const THREADS_MAX: usize = 32;
 /// Where pieces come together.
 const FILES: &str = "files";
 
@@ -250,11 +252,19 @@ impl Staging {
             }
             match passage.finish() {
                 Some(passed) => Ok(Some(passed)),
-                None => target.sha256().map(Some).map_err(failed("read", &target.path)),
+                // A file that did not pass whole in one run.
+                None => {
+                    let found = sha256_of(&target.part, file.bytes);
+                    found.map(Some).map_err(failed("read", &target.path))
+                }
             }
         })?;
         match sha256 {
-            Some(actual) if actual != file.sha256 => Err(StageError::Sha256(file.path.to_string())),
+            Some(actual) if actual != file.sha256 => {
+                // Or the next run would find every piece there, and not look at the whole.
+                fs::remove_file(&journal_path).map_err(failed("remove", &journal_path))?;
+                Err(StageError::Sha256(file.path.to_string()))
+            }
             _ => Ok(()),
         }
     }
@@ -309,14 +319,12 @@ struct Target<'a> {
     path: PathBuf,
 }
 
-impl Target<'_> {
-    /// Of all that lies there, for a file that did not pass whole in one run.
-    fn sha256(&self) -> io::Result<Digest> {
-        let mut sha256 = Sha256::new();
-        let mut buffer = vec![0; BUFFER_BYTES];
-        read_range(&self.part, 0..self.file.bytes, &mut buffer, &mut |bytes| sha256.update(bytes))?;
-        Ok(Digest(sha256.finalize().into()))
-    }
+/// Of all that lies there, in one chain.
+fn sha256_of(source: &File, bytes: u64) -> io::Result<Digest> {
+    let mut sha256 = Sha256::new();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    read_range(source, 0..bytes, &mut buffer, &mut |bytes| sha256.update(bytes))?;
+    Ok(Digest(sha256.finalize().into()))
 }
 
 /// One run over volumes.
@@ -435,20 +443,43 @@ fn copy_piece(
     Ok(Some(Some(&hasher.finish()) == file.pieces.get(index as usize)))
 }
 
+/// No link is followed, and no pipe without a writer holds us up.
+fn open_plain(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// The first bytes of a file, so many as its manifest says that it has.
+///
+/// # Errors
+/// What cannot be read.
+pub fn read_small(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+    let mut read = Vec::new();
+    open_plain(path)?.take(bytes).read_to_end(&mut read)?;
+    Ok(read)
+}
+
+/// Whether a whole file has this SHA-256: slower than [`is_whole`], since it is one chain.
+///
+/// # Errors
+/// What cannot be read.
+pub fn has_sha256(path: &Path, expected: &Digest) -> io::Result<bool> {
+    let source = open_plain(path)?;
+    let bytes = source.metadata()?.len();
+    Ok(sha256_of(&source, bytes)? == *expected)
+}
+
 /// Checks a whole file against its manifest: the BLAKE3 of its pieces, on all cores.
 ///
 /// # Errors
 /// What cannot be read.
 pub fn is_whole(path: &Path, file: &ItemFile) -> io::Result<bool> {
-    let source = OpenOptions::new()
-        .read(true)
-        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
-        .open(path)?;
+    let source = open_plain(path)?;
     let about = source.metadata()?;
     if !about.is_file() || about.len() != file.bytes {
         return Ok(false);
     }
-    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let count = piece_count(file.bytes);
     let next = std::sync::atomic::AtomicU64::new(0);
     let work = || -> io::Result<bool> {

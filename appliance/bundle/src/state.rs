@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::map::{Map, MapError};
+use crate::model_signing::ModelSignature;
 use crate::names::{Issuer, ItemId, Kind};
+use crate::policy::{Policy, PolicyError};
 use crate::repository::TrustedRepository;
 use crate::verify::{Trust, VerifiedBundle, VerifiedItem};
 
@@ -68,12 +70,21 @@ pub enum StateError {
     /// It is already in use as what it is.
     #[error("the {0}'s repository is older than what is trusted")]
     Older(Issuer),
+    /// There is a vendor.
+    #[error("this site trusts a vendor already")]
+    HasVendor,
+    /// The map has left the vendor.
+    #[error("the authority's map asks for no vendor's signature; activate another map first")]
+    VendorNotWanted,
     /// The store is full.
     #[error("the store has {ITEMS_MAX} items; remove some first")]
     Full,
     /// A map.
     #[error(transparent)]
     Map(#[from] MapError),
+    /// A policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// What it says cannot be read.
     #[error("{id} cannot be put in force: {reason}")]
     Content {
@@ -112,6 +123,18 @@ pub struct StoredItem {
     pub imported_at: u64,
     /// Where it stands.
     pub status: Status,
+    /// Its maker's own signature, as it was judged when the item came in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_signature: Option<ModelSignature>,
+}
+
+/// An item that comes in.
+#[derive(Clone, Debug)]
+pub struct Incoming<'a> {
+    /// Which.
+    pub item: &'a VerifiedItem,
+    /// Its maker's own signature, where it brings one.
+    pub model_signature: Option<ModelSignature>,
 }
 
 /// What is active under a name.
@@ -167,11 +190,27 @@ struct Revoked {
     reason: String,
 }
 
+/// What a repository said last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heard {
+    /// The version of its timestamp.
+    pub timestamp: u64,
+    /// When that was made, as it says: seconds since 1970. The authority's always says it.
+    pub issued_at: Option<u64>,
+    /// When the first of its roles expires: seconds since 1970.
+    pub expires: i64,
+}
+
 /// What a site trusts and has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreState {
     map: Map,
+    #[serde(default)]
+    policy: Policy,
+    #[serde(default)]
+    heard: BTreeMap<Issuer, Heard>,
     vendor: Option<TrustedRepository>,
     authority: TrustedRepository,
     items: BTreeMap<Digest, StoredItem>,
@@ -184,11 +223,26 @@ impl StoreState {
     pub fn first(vendor: Option<TrustedRepository>, authority: TrustedRepository) -> StoreState {
         StoreState {
             map: Map::at_first(),
+            policy: Policy::default(),
+            heard: BTreeMap::new(),
             vendor,
             authority,
             items: BTreeMap::new(),
             active: BTreeMap::new(),
             revoked: BTreeMap::new(),
+        }
+    }
+
+    /// A site that trusts no vendor begins to trust one: its first root, or the one it comes back
+    /// with after it was left.
+    ///
+    /// # Errors
+    /// [`StateError::HasVendor`]; [`StateError::VendorNotWanted`] while the map has no use for one.
+    pub fn with_vendor(&self, vendor: TrustedRepository) -> Result<StoreState, StateError> {
+        match (&self.vendor, self.map.wants(Issuer::Vendor)) {
+            (Some(_), _) => Err(StateError::HasVendor),
+            (None, false) => Err(StateError::VendorNotWanted),
+            (None, true) => Ok(StoreState { vendor: Some(vendor), ..self.clone() }),
         }
     }
 
@@ -205,6 +259,22 @@ impl StoreState {
             Issuer::Authority => Some(&self.authority),
         }
         .map(TrustedRepository::root_fingerprint)
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// What each repository said last; nothing before the first import.
+    pub fn heard(&self) -> &BTreeMap<Issuer, Heard> {
+        &self.heard
+    }
+
+    /// How what is active under a name stands; nothing where nothing is.
+    pub fn standing_of(&self, slot: &Slot, time: &TimeLedger) -> Option<Standing> {
+        let item = self.items.get(&self.active.get(slot)?.current)?;
+        Some(standing(item.expires, slot.kind, time, &self.policy.time))
     }
 
     /// The items, by their manifests' digests.
@@ -248,12 +318,20 @@ impl StoreState {
     pub fn import(
         &self,
         bundle: &VerifiedBundle,
-        kept: &[&VerifiedItem],
+        kept: &[Incoming],
         time: &TimeLedger,
     ) -> Result<StoreState, StateError> {
         let mut next = self.clone();
         for repository in bundle.repositories() {
             let trusted = repository.trusted().clone();
+            next.heard.insert(
+                repository.issuer(),
+                Heard {
+                    timestamp: repository.versions().timestamp,
+                    issued_at: repository.issued_at(),
+                    expires: repository.expires(),
+                },
+            );
             match repository.issuer() {
                 Issuer::Vendor => next.vendor = Some(trusted),
                 Issuer::Authority => next.authority = trusted,
@@ -266,7 +344,7 @@ impl StoreState {
             }
         }
         let imported_at = time.interval().estimate_unix_s;
-        for item in kept {
+        for Incoming { item, model_signature } in kept {
             next.items.entry(item.manifest_sha256()).or_insert_with(|| StoredItem {
                 id: item.id().clone(),
                 title: item.manifest().title.clone(),
@@ -275,6 +353,7 @@ impl StoreState {
                 expires: item.expires(),
                 imported_at,
                 status: Status::Quarantined,
+                model_signature: model_signature.clone(),
             });
         }
         if next.items.len() > ITEMS_MAX { Err(StateError::Full) } else { Ok(next) }
@@ -304,7 +383,8 @@ impl StoreState {
     }
 
     /// An approved item becomes the active one of its name, on trial; what was active is kept.
-    /// `content` is what a map or a revocation says, which is in force at once.
+    /// `content` is what a map, a policy or a revocation says, which is in force at once. A map or
+    /// a policy that is revoked itself holds until there is another: nothing falls back to less.
     ///
     /// # Errors
     /// [`StateError`].
@@ -312,7 +392,7 @@ impl StoreState {
         &self,
         digest: &Digest,
         content: &[u8],
-        (time, policy): (&TimeLedger, &TimePolicy),
+        time: &TimeLedger,
     ) -> Result<StoreState, StateError> {
         let item = self.item(digest)?;
         let id = || Box::new(item.id.clone());
@@ -320,7 +400,9 @@ impl StoreState {
         if item.status != Status::Approved {
             return Err(StateError::NotApproved(id()));
         }
-        if let Standing::Refused { by_s, .. } = standing(item.expires, item.id.kind, time, policy) {
+        if let Standing::Refused { by_s, .. } =
+            standing(item.expires, item.id.kind, time, &self.policy.time)
+        {
             return Err(StateError::Expired { id: id(), by_s });
         }
         let slot = Slot { kind: item.id.kind, name: item.id.name.clone() };
@@ -338,6 +420,7 @@ impl StoreState {
         next.active.insert(slot, Active { current: *digest, previous, is_on_trial });
         match item.id.kind {
             Kind::Map => next.put_map(content)?,
+            Kind::Policy => next.policy = Policy::parse(content)?,
             Kind::Revocation => next.revoke(&item.id, content)?,
             _ => {}
         }
@@ -418,6 +501,15 @@ impl StoreState {
             }
         }
         Ok(next)
+    }
+
+    /// What is active and has yet to prove itself.
+    pub fn on_trial(&self) -> Vec<(ItemId, Digest)> {
+        let on_trial = self.active.values().filter(|active| active.is_on_trial);
+        let named = on_trial.filter_map(|active| {
+            Some((self.items.get(&active.current)?.id.clone(), active.current))
+        });
+        named.collect()
     }
 
     /// What was on trial when the power failed is rolled back.

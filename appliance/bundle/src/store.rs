@@ -16,9 +16,10 @@ use ledger::time::{Standing, TimeLedger, TimePolicy};
 use crate::digest::Digest;
 use crate::manifest::{ItemFile, MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use crate::media::{Media, MediaError};
+use crate::model_signing::{self, ModelSignature, SignerKey};
 use crate::names::ItemId;
-use crate::stage::{Staging, is_whole};
-use crate::state::{StateError, StoreState, standing};
+use crate::stage::{Staging, has_sha256, is_whole, read_small};
+use crate::state::{Incoming, StateError, StoreState, standing};
 use crate::verify::{VerifiedBundle, VerifiedItem, VerifyError, verify};
 use crate::{digest, names};
 
@@ -56,6 +57,9 @@ pub enum StoreError {
     /// There is one.
     #[error("this site trusts an authority already")]
     Exists,
+    /// What is to be rolled back cannot be recorded.
+    #[error("{0}")]
+    Untold(String),
     /// Nothing that was staged may be taken.
     #[error("nothing of what was staged can be taken: {0}")]
     Nothing(String),
@@ -96,21 +100,33 @@ pub struct Store {
     _held: HeldFolder,
 }
 
+/// What an import is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// The trusted time.
+    pub time: &'a TimeLedger,
+    /// What the site says of time.
+    pub policy: &'a TimePolicy,
+    /// Makers of models whom the site knows.
+    pub signers: &'a [SignerKey],
+}
+
 /// What an import is going to do.
 #[derive(Debug)]
 pub struct Plan<'a> {
-    kept: Vec<&'a VerifiedItem>,
+    kept: Vec<Incoming<'a>>,
     /// What it will have come to.
     pub imported: Imported,
 }
 
-/// Whether an item may come in: not expired by the authority's own word, and whole.
+/// Whether an item may come in: not expired by the authority's own word, whole, and not
+/// contradicted by its maker's own signature, of which it says whose it is.
 fn may_come_in(
     staging: &Staging,
     item: &VerifiedItem,
-    time: &TimeLedger,
-    policy: &TimePolicy,
-) -> Result<(), String> {
+    terms: Terms,
+) -> Result<Option<ModelSignature>, String> {
+    let Terms { time, policy, signers } = terms;
     if let Standing::Refused { by_s, .. } = standing(item.expires(), item.id().kind, time, policy) {
         return Err(format!("it has expired by {by_s} seconds of trusted time"));
     }
@@ -121,7 +137,19 @@ fn may_come_in(
             Err(_) => return Err(format!("{} was not copied whole", file.path)),
         }
     }
-    Ok(())
+    let read = |file: &ItemFile| read_small(&staging.file(&file.sha256), file.bytes);
+    let signature = model_signing::check(item.manifest(), signers, read);
+    let signature = signature.map_err(|error| error.to_string())?;
+    // The pieces have BLAKE3 digests, the maker signed SHA-256 ones: were those believed, whoever
+    // writes manifests could give other weights to a maker's signature.
+    for file in item.manifest().files.iter().filter(|_| signature.is_some()) {
+        match has_sha256(&staging.file(&file.sha256), &file.sha256) {
+            Ok(true) => {}
+            Ok(false) => return Err(format!("{} has another SHA-256 than is signed", file.path)),
+            Err(error) => return Err(format!("{} cannot be read: {error}", file.path)),
+        }
+    }
+    Ok(signature)
 }
 
 fn make_folder(disk: &Disk, path: &Path) -> Result<(), DiskError> {
@@ -156,6 +184,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoStore`], [`StoreError::Disk`].
     pub fn open(disk: &Disk, folder: &Path) -> Result<Store, StoreError> {
+        Store::open_telling(disk, folder, |_| Ok(()))
+    }
+
+    /// The same for whoever keeps a log: what is rolled back is handed to `tell` before it is, and
+    /// is not where that fails.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and [`StoreError::Untold`].
+    pub fn open_telling(
+        disk: &Disk,
+        folder: &Path,
+        tell: impl FnOnce(&[(ItemId, Digest)]) -> Result<(), String>,
+    ) -> Result<Store, StoreError> {
         let file: StateFile<StoreState> = StateFile::new(disk, &folder.join(STATE), FORMAT);
         if !disk.is_there(&folder.join(STATE))? {
             return Err(StoreError::NoStore);
@@ -168,6 +209,7 @@ impl Store {
         store.collect(&[])?;
         let settled = store.state.after_a_cut();
         if settled != store.state {
+            tell(&store.state.on_trial()).map_err(StoreError::Untold)?;
             store.commit(settled)?;
         }
         Ok(store)
@@ -290,7 +332,7 @@ impl Store {
         &self,
         staging: &Staging,
         bundle: &'a VerifiedBundle,
-        (time, policy): (&TimeLedger, &TimePolicy),
+        terms: Terms,
     ) -> Plan<'a> {
         let mut plan = Plan { kept: Vec::new(), imported: Imported::default() };
         for (id, why) in bundle.withheld() {
@@ -302,9 +344,9 @@ impl Store {
                 plan.imported.known.push(named);
                 continue;
             }
-            match may_come_in(staging, item, time, policy) {
-                Ok(()) => {
-                    plan.kept.push(item);
+            match may_come_in(staging, item, terms) {
+                Ok(model_signature) => {
+                    plan.kept.push(Incoming { item, model_signature });
                     plan.imported.items.push(named);
                 }
                 Err(why) => plan.imported.not_taken.push((named.0, why)),
@@ -333,7 +375,7 @@ impl Store {
         }
         let next = self.state.import(bundle, &kept, time)?;
         let mut taken = BTreeMap::new();
-        for item in &kept {
+        for Incoming { item, .. } in &kept {
             self.take(staging, item, &mut taken)?;
         }
         self.disk.sync_dir(&self.folder.join(ITEMS))?;

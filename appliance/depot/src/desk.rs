@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use bundle::digest::{self, Digest, piece_count};
 use bundle::manifest::{FORMAT, ItemFile, Manifest, ManifestError};
+use bundle::model_signing::{self, ModelSignature, ModelSignatureError};
 use bundle::names::{FilePath, Issuer, ItemId};
 use bundle::repository::SignedTarget;
 use bundle::verify::manifest_path;
@@ -51,6 +52,9 @@ pub enum DeskError {
     /// A manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The signature of the model's maker says something else.
+    #[error(transparent)]
+    ModelSignature(#[from] ModelSignatureError),
     /// The item is there, with other content.
     #[error("{0} is there already, with other content; give it the next version")]
     Taken(Box<ItemId>),
@@ -93,6 +97,15 @@ pub struct NewItem {
     pub sites: Option<Vec<String>>,
     /// Its files, and where they lie now.
     pub files: Vec<(FilePath, PathBuf)>,
+}
+
+/// An item that was added.
+#[derive(Debug)]
+pub struct Added {
+    /// What it consists of.
+    pub manifest: Manifest,
+    /// What its maker's own signature comes to where no maker is known.
+    pub model_signature: Option<ModelSignature>,
 }
 
 /// A depot folder.
@@ -282,11 +295,12 @@ impl Desk {
     }
 
     /// Adds an item to the draft: hashes its files in one pass and keeps their pieces. `progress`
-    /// is told of bytes as they pass. What an interrupted call has written is not written again.
+    /// is told of bytes as they pass. What an interrupted call has written is not written again. An
+    /// item that its maker's own signature contradicts is refused: no box would take it.
     ///
     /// # Errors
     /// [`DeskError`].
-    pub fn add(&self, new: &NewItem, progress: &mut dyn FnMut(u64)) -> Result<Manifest, DeskError> {
+    pub fn add(&self, new: &NewItem, progress: &mut dyn FnMut(u64)) -> Result<Added, DeskError> {
         let objects = self.folder.join("objects");
         let mut taken = Vec::new();
         for (path, source) in &new.files {
@@ -305,6 +319,12 @@ impl Desk {
             files,
         };
         manifest.check()?;
+        let read = |file: &ItemFile| {
+            let aside = taken.iter().find(|(_, other)| other == file);
+            let (aside, _) = aside.expect("the manifest lists what was taken");
+            fs::read(intake::piece_file(aside, 0))
+        };
+        let model_signature = model_signing::check(&manifest, &[], read)?;
         let bytes = serde_json::to_vec_pretty(&manifest).expect("it is written to memory");
         self.check_free(&new.id, digest::sha256(&bytes))?;
         for (aside, file) in &taken {
@@ -312,7 +332,7 @@ impl Desk {
             intake::place(aside, &to, piece_count(file.bytes))?;
         }
         self.list(&new.id, &bytes)?;
-        Ok(manifest)
+        Ok(Added { manifest, model_signature })
     }
 
     /// A version has one content, in the draft and where it is signed.

@@ -14,7 +14,8 @@ use crate::desk::{DeskError, content, io_error};
 
 const BUFFER_BYTES: usize = 1 << 20;
 
-fn piece_file(folder: &Path, index: u64) -> PathBuf {
+/// Where a piece of a file at the side lies.
+pub(crate) fn piece_file(folder: &Path, index: u64) -> PathBuf {
     folder.join(format!("{index:06}.piece"))
 }
 

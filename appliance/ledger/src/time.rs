@@ -213,6 +213,9 @@ pub struct TimeLedger {
     /// Statements of these repositories up to these versions move nothing: two people said that
     /// what they led to is wrong.
     disowned: Vec<Statement>,
+    /// How often the floor was lowered.
+    #[serde(default)]
+    lowered: u32,
 }
 
 impl Default for TimeLedger {
@@ -226,7 +229,7 @@ impl TimeLedger {
     /// nothing that it steps from: who may make it is for whoever enrols the authority.
     pub fn new() -> TimeLedger {
         let source = Source::Nobody;
-        TimeLedger { floor_unix_s: 0, source, elapsed_ms: 0, disowned: Vec::new() }
+        TimeLedger { floor_unix_s: 0, source, elapsed_ms: 0, disowned: Vec::new(), lowered: 0 }
     }
 
     /// It is later than when the image was built (seconds since 1970). The first statement, too, is
@@ -300,7 +303,8 @@ impl TimeLedger {
             disowned.push(wrong.clone());
         }
         let source = Source::Correction { approvers };
-        Ok(TimeLedger { floor_unix_s, source, elapsed_ms: 0, disowned })
+        let lowered = self.lowered + u32::from(floor_unix_s < self.floor_unix_s);
+        Ok(TimeLedger { floor_unix_s, source, elapsed_ms: 0, disowned, lowered })
     }
 
     /// Monotonic (or TPM) time has passed since the last call. A state saved now and then loses at
@@ -349,6 +353,12 @@ impl TimeLedger {
         &self.disowned
     }
 
+    /// How often the floor was lowered. What was forgotten because it had ended before the floor
+    /// must be known by this from what has not: it could begin to count again.
+    pub fn lowered(&self) -> u32 {
+        self.lowered
+    }
+
     /// How old something is by the estimate, at least, in seconds; 0 for what is dated later.
     pub fn age_s(&self, issued_at_unix_s: u64) -> u64 {
         self.estimate_unix_s().saturating_sub(issued_at_unix_s)
@@ -380,8 +390,8 @@ impl TimeLedger {
         // What has passed of the estimate beyond the new floor stays passed.
         let raised_ms = (issued_at_unix_s - self.floor_unix_s).saturating_mul(1000);
         let elapsed_ms = self.elapsed_ms.saturating_sub(raised_ms);
-        let (floor_unix_s, disowned) = (issued_at_unix_s, self.disowned.clone());
-        TimeLedger { floor_unix_s, source, elapsed_ms, disowned }
+        let floor_unix_s = issued_at_unix_s;
+        TimeLedger { floor_unix_s, source, elapsed_ms, ..self.clone() }
     }
 }
 

@@ -71,6 +71,41 @@ pub enum Command {
         #[command(flatten)]
         of: AtBox,
     },
+    /// Put a policy of the authority's in force; two operators must agree.
+    Policy {
+        /// Its name.
+        bundle: String,
+        #[command(flatten)]
+        of: AtBox,
+    },
+    /// Put a map of who must sign what in force; two operators must agree.
+    Map {
+        /// Its name.
+        bundle: String,
+        #[command(flatten)]
+        of: AtBox,
+    },
+    /// Have the box trust an authority, and a vendor beside it, by their first roots, compared by
+    /// people before; two operators must agree.
+    Trust {
+        /// The authority's root.json.
+        #[arg(required_unless_present = "vendor")]
+        authority: Option<PathBuf>,
+        /// The vendor's root.json.
+        #[arg(long, value_name = "FILE")]
+        vendor: Option<PathBuf>,
+        #[command(flatten)]
+        of: AtBox,
+    },
+    /// Say what time it is at least, where the box's time is wrong or a statement is too far ahead
+    /// of it; two operators must agree.
+    Time {
+        /// Like 2026-11-30T12:00:00Z.
+        #[arg(value_parser = time)]
+        time: u64,
+        #[command(flatten)]
+        of: AtBox,
+    },
     /// Go back to the version of a model that was active before.
     Rollback {
         /// The model's name.
@@ -221,6 +256,10 @@ pub enum Proposals {
         #[command(flatten)]
         of: AtBox,
     },
+}
+
+fn time(text: &str) -> Result<u64, String> {
+    ledger::parse_iso_8601(text).ok_or_else(|| "a time is written 2026-11-30T12:00:00Z".to_owned())
 }
 
 /// Which box, and how it is known.

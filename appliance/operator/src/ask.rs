@@ -1,15 +1,38 @@
 //! Verbs that a box does at once or proposes to a second person, and how its answer is shown.
 
-use access::{EnrollBody, PublicKey, RevokeBody, Verb, check_name};
+use std::path::Path;
+
+use access::{BODY_BYTES_MAX, EnrollBody, PublicKey, RevokeBody, Verb, check_name};
 use serde::Serialize;
 use serde_json::{Value, json};
-use workstation::{Failure, screen};
+use sha2::{Digest, Sha256};
+use workstation::{Failure, files, screen};
 
 use crate::request::{Answer, Session};
 
 /// Content by its name: approve, activate.
 pub async fn of_bundle(session: &Session, verb: Verb, bundle: &str) -> Result<(), Failure> {
     show(session.ask(verb, &json(&json!({"bundle": bundle}))).await?)
+}
+
+/// First roots of an authority, or of a vendor.
+pub async fn trust(
+    session: &Session,
+    authority: Option<&Path>,
+    vendor: Option<&Path>,
+) -> Result<(), Failure> {
+    let mut body = json!({});
+    for (name, path) in [("authority", authority), ("vendor", vendor)] {
+        let Some(path) = path else { continue };
+        let root = files::read(path, BODY_BYTES_MAX / 2)?;
+        let fingerprint: String =
+            Sha256::digest(&root).iter().map(|byte| format!("{byte:02x}")).collect();
+        eprintln!(
+            "The {name}'s root has the fingerprint {fingerprint}; compare it by another way."
+        );
+        body[name] = json!(String::from_utf8_lossy(&root));
+    }
+    show(session.ask(Verb::Trust, &json(&body)).await?)
 }
 
 /// A verb that needs nothing said with it.

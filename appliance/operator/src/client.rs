@@ -2,7 +2,8 @@
 //!
 //! What a box answers:
 //!
-//! - `GET /v1/operator/site`: `{"site": ID, "time_unix_seconds": N}`; the time may be missing.
+//! - `GET /v1/operator/site`: `{"site": ID, "requests_for": NAME, "time_unix_seconds": N}`; the
+//!   time may be missing.
 //! - `POST /v1/operator/pair` with `{"name", "public_key", "proof"}`, as
 //!   [`access::PairRequest::to_json`] writes it.
 //! - `POST /v1/operator/VERB` with the header `redoubt-operator`

@@ -51,6 +51,19 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Activate { bundle, of } => {
             at(of, async |s| ask::of_bundle(&s, Verb::Activate, &bundle).await)
         }
+        Command::Policy { bundle, of } => {
+            at(of, async |s| ask::of_bundle(&s, Verb::PolicyChange, &bundle).await)
+        }
+        Command::Map { bundle, of } => {
+            at(of, async |s| ask::of_bundle(&s, Verb::MapChange, &bundle).await)
+        }
+        Command::Trust { authority, vendor, of } => {
+            at(of, async |s| ask::trust(&s, authority.as_deref(), vendor.as_deref()).await)
+        }
+        Command::Time { time, of } => at(of, async |s| {
+            let body = ask::json(&serde_json::json!({"unix_seconds": time}));
+            ask::show(s.ask(Verb::CorrectTime, &body).await?)
+        }),
         Command::Rollback { model, of } => at(of, async |s| {
             let body = ask::json(&serde_json::json!({"model": model}));
             ask::show(s.ask(Verb::RollBack, &body).await?)

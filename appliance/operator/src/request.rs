@@ -63,7 +63,7 @@ pub enum Answer {
 
 /// What a box says of itself.
 pub struct Site {
-    /// Its id.
+    /// Its name in requests: its id, and more where its time was set back.
     pub id: String,
     /// What time it is there.
     pub now_s: u64,
@@ -130,7 +130,7 @@ pub async fn site(to: &Pinned) -> Result<Site, Failure> {
     let path = "/v1/operator/site".to_owned();
     let call = Call { method: Method::GET, path, signed: None, body: b"" };
     let (_, answer) = client::call(to, call).await?;
-    let id = answer["site"].as_str().unwrap_or_default().to_owned();
+    let id = answer["requests_for"].as_str().unwrap_or_default().to_owned();
     check_site(&id).map_err(|_| Failure::new("the box does not say which site it is"))?;
     let now_s = answer["time_unix_seconds"].as_u64();
     Ok(Site { id, now_s: now_s.unwrap_or_else(|| Clock::system().unix_seconds()) })

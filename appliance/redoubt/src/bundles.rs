@@ -68,6 +68,30 @@ pub async fn inspect(config: &Config, paths: &[PathBuf], as_json: bool) -> Resul
     }
 }
 
+/// `redoubt bundle verify`: every piece of what this site would take, where it lies.
+pub async fn verify_whole(config: &Config, paths: &[PathBuf]) -> Result<(), Failure> {
+    let trusted = trusted(config).await?;
+    let volumes = open_all(paths)?;
+    let found = look(&trusted, &volumes)?;
+    screen::show(&screen::plain(&described(&found)))?;
+    let items: Vec<&VerifiedItem> = found.items().iter().collect();
+    let bar = bar("checking", items.iter().map(|item| item.manifest().bytes()).sum());
+    let pieces = bundle::check::missing(&items, &volumes, &mut |bytes| bar.inc(bytes));
+    bar.finish_and_clear();
+    match pieces.is_empty() {
+        true => screen::show("Every piece is there and is what was signed.\n"),
+        false => Err(missing(&pieces)),
+    }
+}
+
+fn bar(message: &'static str, bytes: u64) -> ProgressBar {
+    let bar = ProgressBar::new(bytes).with_message(message);
+    let style = "{msg:>10} [{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
 fn as_value(found: &VerifiedBundle) -> Value {
     let item = |item: &VerifiedItem| {
         json!({"id": item.id().to_string(), "sha256": item.manifest_sha256(),
@@ -137,11 +161,7 @@ fn copy(
         Failure::new(error).hint("another import is under way; wait until it has ended")
     })?;
     staging.take_metadata(found).map_err(Failure::new)?;
-    let bytes = wanted.iter().map(|item| item.manifest().bytes()).sum();
-    let bar = ProgressBar::new(bytes).with_message("copying");
-    let style = "{msg:>10} [{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-    bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let bar = bar("copying", wanted.iter().map(|item| item.manifest().bytes()).sum());
     let copied = staging.copy(wanted, volumes, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
     let copied = copied.map_err(|error| {
@@ -189,13 +209,21 @@ fn told(answer: &Value) -> String {
 }
 
 /// `redoubt trust`: the first roots of a site.
-pub async fn trust(socket: &Path, authority: &Path, vendor: Option<&Path>) -> Result<(), Failure> {
+pub async fn trust(
+    socket: &Path,
+    authority: Option<&Path>,
+    vendor: Option<&Path>,
+) -> Result<(), Failure> {
     let read = |path: &Path| {
         std::fs::read_to_string(path)
             .map_err(|error| Failure::new(format!("{}: {error}", path.display())))
     };
-    let vendor = vendor.map(read).transpose()?;
-    let body = json!({"authority": read(authority)?, "vendor": vendor});
+    let mut body = json!({});
+    for (name, path) in [("authority", authority), ("vendor", vendor)] {
+        if let Some(path) = path {
+            body[name] = json!(read(path)?);
+        }
+    }
     let answer = call(socket, Method::POST, "/admin/trust", Some(&body)).await?;
     screen::show(&screen::plain(&roots(&answer)))
 }
@@ -226,6 +254,9 @@ pub async fn list(socket: &Path, as_json: bool) -> Result<(), Failure> {
             ledger::iso_8601(expires),
             text("sha256")
         ));
+        if let Some(signature) = item["model_signature"].as_str() {
+            out.push_str(&format!("    {signature}\n"));
+        }
     }
     screen::show(&screen::plain(&out))
 }

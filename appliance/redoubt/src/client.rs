@@ -27,6 +27,18 @@ pub fn block_on(verb: impl Future<Output = Result<(), Failure>>) -> Result<(), F
     outcome
 }
 
+/// A request.
+pub struct Call {
+    /// GET or POST.
+    pub method: Method,
+    /// Of the endpoint.
+    pub path: String,
+    /// An operator's signature over the body.
+    pub signed: Option<String>,
+    /// JSON, or nothing.
+    pub body: Vec<u8>,
+}
+
 /// Sends a request and returns the response, its body still to come.
 pub async fn send(
     socket: &Path,
@@ -34,6 +46,11 @@ pub async fn send(
     path: &str,
     body: Option<&Value>,
 ) -> Result<Response<Incoming>, Failure> {
+    let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+    send_call(socket, Call { method, path: path.to_owned(), signed: None, body }).await
+}
+
+async fn send_call(socket: &Path, call: Call) -> Result<Response<Incoming>, Failure> {
     let stream = UnixStream::connect(socket).await.map_err(|error| {
         Failure::new(format!("no server answers on {}: {error}", socket.display()))
             .hint("start one with 'redoubt serve --model FILE' (and pass the same --config here)")
@@ -42,13 +59,16 @@ pub async fn send(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     // It ends with the connection; what goes wrong shows in the response.
     tokio::spawn(connection);
-    let body = body.map(Value::to_string).unwrap_or_default();
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
+    let mut request = Request::builder()
+        .method(call.method)
+        .uri(call.path)
         .header("host", "localhost")
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body)))
+        .header("content-type", "application/json");
+    if let Some(signed) = call.signed {
+        request = request.header("redoubt-operator", signed);
+    }
+    let request = request
+        .body(Full::new(Bytes::from(call.body)))
         .map_err(|error| Failure::new(format!("the request cannot be made: {error}")))?;
     let response = sender.send_request(request).await.map_err(failed)?;
     if response.status().is_success() {
@@ -68,6 +88,11 @@ pub async fn call(
     body: Option<&Value>,
 ) -> Result<Value, Failure> {
     json(send(socket, method, path, body).await?).await
+}
+
+/// Sends a request and returns the answer's JSON.
+pub async fn answer(socket: &Path, call: Call) -> Result<Value, Failure> {
+    json(send_call(socket, call).await?).await
 }
 
 async fn json(response: Response<Incoming>) -> Result<Value, Failure> {

@@ -19,7 +19,7 @@ use models::gguf::GgufError;
 use models::plan::Plan;
 use models::vocabulary::Vocabulary;
 use models::weights::{Container, Weights};
-use server::{Golden, Kind, Known, LoadError, Loaded, TextSide};
+use server::{Golden, Kind, Known, LoadError, Loaded, Origin, TextSide};
 use sha2::{Digest, Sha256};
 use text::{ChatTemplate, Tokenizer, WordPiece};
 
@@ -160,7 +160,21 @@ pub fn look(
         TextSide::Encoder(_) => Kind::Embeddings,
     };
     let load = loader(source.clone(), terms.clone(), opened);
-    Ok(Some(Known { name, kind, created_unix_seconds, fingerprint, provenance, sha256, load }))
+    let origin = match source {
+        Source::Drill => Origin::Program,
+        Source::File(_) => Origin::Local,
+        Source::Stored(_) => Origin::Stored,
+    };
+    Ok(Some(Known {
+        name,
+        kind,
+        created_unix_seconds,
+        fingerprint,
+        origin,
+        provenance,
+        sha256,
+        load,
+    }))
 }
 
 /// Looks at a model of the bundle store, and reads its golden prompts.

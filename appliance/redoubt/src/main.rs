@@ -14,6 +14,7 @@ mod inspect;
 mod keys;
 mod load;
 mod pairing;
+mod request;
 mod screen;
 mod serve;
 mod state_dir;
@@ -93,12 +94,24 @@ forgets the conversation. Example:
         folders: Vec<PathBuf>,
     },
     /// Trust an authority, and a vendor beside it: their first roots, compared by people.
+    #[command(after_help = "Examples:
+  redoubt trust authority.root.json --vendor vendor.root.json
+  redoubt trust --vendor vendor.root.json    later, where there was no vendor")]
     Trust {
         /// The authority's root.json.
-        authority: PathBuf,
+        #[arg(required_unless_present = "vendor")]
+        authority: Option<PathBuf>,
         /// The vendor's root.json.
         #[arg(long, value_name = "FILE")]
         vendor: Option<PathBuf>,
+    },
+    /// Carry out what operators signed into files at their workstations: requests and pairings.
+    #[command(after_help = "Example:
+  redoubt request /media/stick/activate.json")]
+    Request {
+        /// Files that 'redoubt-operator sign' or 'redoubt-operator enrol --out' has written.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
     /// Look into bundles, and at what was imported.
     #[command(subcommand)]
@@ -141,6 +154,12 @@ enum Bundle {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Verify a bundle whole: every piece of every file on these volumes; nothing is copied.
+    Verify {
+        /// Folders that hold the bundle's volumes.
+        #[arg(required = true, value_name = "FOLDER")]
+        folders: Vec<PathBuf>,
     },
     /// Let an imported item be used. Once operators are enrolled they do it, not this box.
     Approve {
@@ -252,8 +271,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Audit(Audit::Checkpoint { log }) => log.open(&config)?.checkpoint(),
         Verb::Import { folders } => client::block_on(bundles::import(&config, &folders)),
         Verb::Trust { authority, vendor } => {
-            client::block_on(bundles::trust(&socket, &authority, vendor.as_deref()))
+            client::block_on(bundles::trust(&socket, authority.as_deref(), vendor.as_deref()))
         }
+        Verb::Request { files } => client::block_on(request::run(&socket, &files)),
         Verb::Bundle(verb) => client::block_on(bundle(&config, verb)),
         Verb::Models(Models::List) => client::block_on(status::models(&socket)),
         Verb::Status { json } => client::block_on(status::run(&socket, json)),
@@ -270,6 +290,7 @@ async fn bundle(config: &Config, verb: Bundle) -> Result<(), Failure> {
     match verb {
         Bundle::List { json } => bundles::list(&socket, json).await,
         Bundle::Inspect { folders, json } => bundles::inspect(config, &folders, json).await,
+        Bundle::Verify { folders } => bundles::verify_whole(config, &folders).await,
         Bundle::Approve { item } => bundles::act(&socket, "approve", &item).await,
         Bundle::Activate { item } => bundles::act(&socket, "activate", &item).await,
         Bundle::Rollback { model } => bundles::act(&socket, "rollback", &model).await,

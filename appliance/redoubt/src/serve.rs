@@ -55,7 +55,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     });
     let keys =
         KeyStore::open(&config.state_dir.join("keys.db"), clock.clone()).map_err(Failure::new)?;
-    let vault = Vault::open(&Disk::real(), &config.store_dir()).map_err(|error| {
+    let vault = Vault::open(&Disk::real(), &config.store_dir(), &trusted).map_err(|error| {
         Failure::new(error).hint("a damaged store is not replaced; restore it, or move it away")
     })?;
     let stores = Stores { keys, trusted, vault, show_codes };
@@ -176,6 +176,7 @@ fn load_all(config: &Config, state: &Shared, url: &str, stop: &AtomicBool) -> Re
     let bars = Arc::new(AtomicBool::new(true));
     let terms = Terms { engine, config: config.clone(), bars: Arc::clone(&bars) };
     let mut sources: BTreeMap<String, Source> = BTreeMap::new();
+    let stored = state.stored_models();
     for source in config.sources() {
         state.registry.set_starting(Some(source.file_name()));
         let Some(known) = load::look(&source, &terms, &state.clock, stop)? else { return Ok(()) };
@@ -184,7 +185,12 @@ fn load_all(config: &Config, state: &Shared, url: &str, stop: &AtomicBool) -> Re
             let error = format!("{other} and {source} would both be served as '{name}'");
             return Err(Failure::new(error).hint("rename one of the files, or leave it out"));
         }
-        state.registry.add(known);
+        if stored.contains(&name) {
+            let why = "the store has a signed one of this name";
+            tracing::warn!(model = name, %source, why, "a file is not served");
+            continue;
+        }
+        state.add_model(known);
         state.registry.preload(&name).map_err(|error| cannot_load(&source, &error))?;
     }
     let look: Look = Box::new({

@@ -17,6 +17,7 @@ pub async fn run(socket: &Path, json: bool) -> Result<(), Failure> {
     }
     let mut out = format!("redoubt {}: {}\n", text(&status, "version"), text(&status, "health"));
     out.push_str(&site(&status));
+    out.push_str(&content(&status["content"]));
     if let Some(loading) = status["loading"].as_str() {
         out.push_str(&format!("loading   {loading}\n"));
     }
@@ -65,7 +66,7 @@ fn site(status: &Value) -> String {
         (enrolled, None | Some(0)) => format!("{enrolled} enrolled"),
         (enrolled, Some(left)) => format!("{enrolled} enrolled, {left} pairing codes not used"),
     };
-    format!(
+    let mut told = format!(
         "site      {}\ntime      {} by its own timer, {} at least (said by {}, {} ago)\naudit     \
          {} entries; {log}\noperators {enrolled}\n",
         text(status, "site"),
@@ -74,7 +75,45 @@ fn site(status: &Value) -> String {
         source(&time["source"]),
         age(time["age_seconds"].as_u64().unwrap_or(0)),
         audit["entries"],
-    )
+    );
+    let (site, requests_for) = (text(status, "site"), text(operators, "requests_for"));
+    if site != requests_for {
+        told.push_str(&format!(
+            "          the time was set back: requests are for {requests_for}\n"
+        ));
+    }
+    told
+}
+
+/// The age of what is trusted.
+fn content(content: &Value) -> String {
+    if content.is_null() {
+        return "content   no authority is trusted: 'redoubt trust' enrols one\n".to_owned();
+    }
+    let mut told = String::new();
+    for issuer in ["authority", "vendor"] {
+        let said = &content["repositories"][issuer];
+        told.push_str(&match (said["version"].as_u64(), said["age_seconds"].as_u64()) {
+            _ if issuer == "vendor" && content["vendor_is_trusted"] == false => continue,
+            (None, _) => format!("{issuer:<10}has not said anything yet\n"),
+            (Some(version), None) => format!("{issuer:<10}release {version}\n"),
+            (Some(version), Some(old)) => {
+                format!("{issuer:<10}release {version}, {} old\n", age(old))
+            }
+        });
+    }
+    for item in content["active"].as_array().into_iter().flatten() {
+        let standing = match (text(item, "standing"), item["expired_seconds"].as_u64()) {
+            ("fresh", _) => "fresh".to_owned(),
+            (word, by_s) => format!("{word}: expired {} ago", age(by_s.unwrap_or(0))),
+        };
+        let (id, old) = (text(item, "id"), age(item["age_seconds"].as_u64().unwrap_or(0)));
+        told.push_str(&format!("active    {id}, here for {old}, {standing}\n"));
+    }
+    if content["local_models"] == "refused" {
+        told.push_str("policy    models that nobody signed are not served\n");
+    }
+    told
 }
 
 /// Who said what time it is at least.
@@ -113,8 +152,11 @@ pub async fn models(socket: &Path) -> Result<(), Failure> {
     screen::show(&screen::plain(&out))
 }
 
-/// `ready`, `loading 43 %`, `resting` until somebody asks for it, or why it could not be loaded.
+/// `ready`, `loading 43 %`, `resting` until somebody asks for it, or why it cannot be used.
 fn state(model: &Value) -> String {
+    if let Some(why) = model["withdrawn"].as_str() {
+        return format!("withdrawn: {why}");
+    }
     match (&model["loading_percent"], text(model, "failure")) {
         (Value::Number(percent), _) => format!("loading {percent} %"),
         (_, "") => text(model, "state").to_owned(),

@@ -4,11 +4,13 @@ use axum::body::Body;
 use axum::extract::{self, Path};
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bundle::{Issuer, Kind};
 use ledger::audit::Act;
 use serde_json::{Map, Value, json};
 
 use crate::body;
 use crate::error::ApiError;
+use crate::in_force;
 use crate::journal::{failed, refused, subject};
 use crate::json::Fields;
 use crate::operator;
@@ -49,6 +51,7 @@ pub(crate) fn status_of(state: &State) -> Result<Value, ApiError> {
         "time": time(state),
         "audit": audit(state),
         "operators": operators(state)?,
+        "content": content(state),
         "loading": starting,
         "models": models,
     }))
@@ -74,12 +77,49 @@ fn audit(state: &State) -> Value {
     })
 }
 
+/// The age of what is trusted: what each repository said last, and what is active.
+fn content(state: &State) -> Value {
+    let Some(store) = state.vault.state() else { return json!(null) };
+    let time = state.trusted.time.ledger();
+    let repositories: Map<String, Value> = store
+        .heard()
+        .iter()
+        .map(|(issuer, heard)| {
+            let told = json!({
+                "version": heard.timestamp,
+                "issued_at_unix_seconds": heard.issued_at,
+                "age_seconds": heard.issued_at.map(|at| time.age_s(at)),
+                "expires_unix_seconds": heard.expires,
+            });
+            (issuer.to_string(), told)
+        })
+        .collect();
+    let active = store.active().iter().map(|(slot, active)| {
+        let item = store.items().get(&active.current);
+        let standing = store.standing_of(slot, &time).map(in_force::told);
+        json!({
+            "id": item.map(|item| item.id.to_string()),
+            "age_seconds": item.map(|item| time.age_s(item.imported_at)),
+            "expires_unix_seconds": item.map(|item| item.expires),
+            "standing": standing.as_ref().map(|told| &told["standing"]),
+            "expired_seconds": standing.as_ref().map(|told| &told["expired_seconds"]),
+        })
+    });
+    json!({
+        "repositories": repositories,
+        "vendor_is_trusted": store.root_fingerprint(Issuer::Vendor).is_some(),
+        "active": active.collect::<Vec<_>>(),
+        "local_models": store.policy().local_models,
+    })
+}
+
 fn operators(state: &State) -> Result<Value, ApiError> {
     let operators = state.trusted.operators.list().map_err(|error| operator::answer(&error))?;
     let codes = state.pairing_codes().map_err(|error| operator::answer(&error))?;
     Ok(json!({
         "enrolled": operators.iter().filter(|operator| operator.revoked.is_none()).count(),
         "pairing_codes_left": codes.len(),
+        "requests_for": state.trusted.requests_for(),
     }))
 }
 
@@ -98,6 +138,9 @@ fn model(listed: &Listed) -> Value {
     }
     if let Some(failure) = &listed.failure {
         model["failure"] = json!(failure.to_string());
+    }
+    if let Some(why) = &listed.withdrawn {
+        model["withdrawn"] = json!(&**why);
     }
     if let (Some(served), Some(model)) = (&listed.served, model.as_object_mut()) {
         model.append(&mut engine(served));
@@ -251,11 +294,11 @@ pub(crate) async fn trust(
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let mut fields = Fields::of_body(body::receive(&state, request.into_body()).await?.json()?)?;
-    let authority = fields.required_text("authority")?;
+    let authority = fields.text("authority")?;
     let vendor = fields.text("vendor")?;
     fields.finish(&[])?;
     let trust = move |state: &Shared| {
-        let answer = state.trust(&local_root(), &authority, vendor.as_deref())?;
+        let answer = state.trust(&local_root(), authority.as_deref(), vendor.as_deref())?;
         Ok(axum::Json(answer).into_response())
     };
     change(&state, (Act::PolicyChange, "trust an authority"), trust).await
@@ -279,7 +322,7 @@ pub(crate) async fn act_on_bundle(
     let work = move |state: &Shared| {
         let answer = match act {
             Act::Approve => state.approve(&local_root(), &which)?,
-            Act::Activate => state.activate(&local_root(), &which)?,
+            Act::Activate => state.activate(&local_root(), &Kind::ALL, &which)?,
             _ => state.roll_back(&local_root(), &which)?,
         };
         Ok(axum::Json(answer).into_response())

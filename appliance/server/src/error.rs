@@ -185,6 +185,13 @@ impl ApiError {
         ApiError { code: Some("operator_refused"), ..ApiError::new(status, INVALID, message) }
     }
 
+    /// A model that may not be used any more.
+    pub fn withdrawn(model: &str, why: &str) -> ApiError {
+        let message = format!("'{model}' is not served any more: {why}.");
+        let error = ApiError::new(StatusCode::FORBIDDEN, INVALID, message);
+        ApiError { code: Some("model_withdrawn"), ..error }
+    }
+
     /// A verb that this version does not know how to do.
     pub fn not_yet(message: impl Into<String>) -> ApiError {
         let status = StatusCode::NOT_IMPLEMENTED;

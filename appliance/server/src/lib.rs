@@ -16,6 +16,7 @@ mod router;
 mod state;
 
 mod golden;
+mod in_force;
 mod registry;
 mod served;
 mod vault;
@@ -58,7 +59,7 @@ pub use golden::{Check, Golden};
 pub use journal::{Journal, JournalStatus, Unrecordable};
 pub use listen::{Listen, ListenError, Server};
 pub use registry::{Listed, Registry};
-pub use served::{Kind, Known, LoadError, Loaded, Loader, Progress, Served, TextSide};
+pub use served::{Kind, Known, LoadError, Loaded, Loader, Origin, Progress, Served, TextSide};
 pub use state::{HttpLimits, Shared, ShowCodes, State, Stores};
 pub use timekeeper::{Timekeeper, TimekeeperError};
 pub use tls::{TlsError, TlsFiles, fingerprint};

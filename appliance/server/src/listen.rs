@@ -177,6 +177,11 @@ async fn save_time(state: &Shared) {
     loop {
         tokio::time::sleep(timekeeper::SAVE_PERIOD).await;
         save_time_now(state).await;
+        // Something may have expired.
+        let own = Shared::clone(state);
+        if let Err(panic) = tokio::task::spawn_blocking(move || own.enforce()).await {
+            tracing::error!(%panic, "what may be used was not looked at");
+        }
     }
 }
 

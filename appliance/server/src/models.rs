@@ -16,7 +16,9 @@ pub(crate) async fn list(
     request: Request<Body>,
 ) -> Result<impl IntoResponse, ApiError> {
     authorise(&state, request.headers(), request.extensions())?;
-    let models: Vec<Value> = state.registry.all().iter().map(body).collect();
+    let all = state.registry.all();
+    let usable = all.iter().filter(|listed| listed.withdrawn.is_none());
+    let models: Vec<Value> = usable.map(body).collect();
     Ok(axum::Json(json!({"object": "list", "data": models})))
 }
 

@@ -44,6 +44,7 @@ pub(crate) async fn site(extract::State(state): extract::State<Shared>) -> impl 
     let key = state.trusted.site.public_key();
     axum::Json(json!({
         "site": state.trusted.site.id(),
+        "requests_for": state.trusted.requests_for(),
         "public_key": STANDARD.encode(key.spki()),
         "time_unix_seconds": state.trusted.time.interval().estimate_unix_s,
     }))
@@ -71,8 +72,8 @@ fn pair_now(state: &State, body: &[u8]) -> Result<Response, ApiError> {
         outcome,
     };
     let paired = PairRequest::from_json(body).map_err(AccessError::from).and_then(|request| {
-        let (site, time) = (trusted.site.id(), trusted.time.trusted());
-        trusted.operators.pair_recorded(&request, site, time, |operator| {
+        let (site, time) = (trusted.requests_for(), trusted.time.trusted());
+        trusted.operators.pair_recorded(&request, &site, time, |operator| {
             let who = format!("operator {} is enrolled by a pairing code", operator.name);
             let told = vec![who, format!("key {}", operator.key.id())];
             Ok(trusted.record(event(&operator.name, told, Outcome::Done))?)
@@ -141,8 +142,8 @@ impl Asked<'_> {
             Err(refusal) => return self.refuse_unheld(None, refusal),
         };
         let (verb, body) = (self.verb, self.body);
-        let (site, policy) = (trusted.site.id(), &trusted.policy);
-        let presented = Presented { verb, body, site, policy };
+        let (site, policy) = (trusted.requests_for(), self.state.dual_control());
+        let presented = Presented { verb, body, site: &site, policy: &policy };
         let mut heard = false;
         let record = |verdict: Result<&Decision, &Refusal>| {
             heard = true;

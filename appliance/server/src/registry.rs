@@ -15,6 +15,10 @@ use tokio::sync::watch;
 use crate::error::ApiError;
 use crate::served::{Known, LoadError, Progress, Served};
 
+mod replace;
+
+pub(crate) use replace::Replaced;
+
 /// How often a load that waits for models in use looks at them.
 const BUSY_SLEEP: Duration = Duration::from_millis(50);
 /// The part of a request's patience in which a model that failed is not tried again.
@@ -22,6 +26,8 @@ const RETRY_SHARE: u32 = 20;
 
 /// Whether a model answers.
 enum State {
+    /// It may not be used. Why.
+    Withdrawn(Arc<str>),
     /// It is loaded when somebody asks for it. Why that failed the last time.
     Resting(Option<Failure>),
     Loading(Arc<Progress>),
@@ -63,11 +69,16 @@ pub struct Listed {
     pub loading_percent: Option<u64>,
     /// Why it was not loaded the last time.
     pub failure: Option<Arc<LoadError>>,
+    /// Why it may not be used.
+    pub withdrawn: Option<Arc<str>>,
 }
 
 impl Listed {
-    /// `ready`, `loading`, `failed`, or `resting` until somebody asks for it.
+    /// `ready`, `loading`, `failed`, `withdrawn`, or `resting` until somebody asks for it.
     pub(crate) fn state(&self) -> &'static str {
+        if self.withdrawn.is_some() {
+            return "withdrawn";
+        }
         match (&self.served, self.loading_percent, &self.failure) {
             (Some(_), _, _) => "ready",
             (None, Some(_), _) => "loading",
@@ -76,9 +87,6 @@ impl Listed {
         }
     }
 }
-
-/// A model that another one took the place of.
-pub(crate) struct Replaced(Entry);
 
 /// Models by name. Filled while the server already listens.
 pub struct Registry {
@@ -127,10 +135,23 @@ impl Registry {
         }
     }
 
-    /// Makes a model known. It rests.
-    pub fn add(&self, known: Known) {
-        let entry = Entry { known: Arc::new(known), state: State::Resting(None), loads: 0 };
-        self.entries().push(entry);
+    /// Makes a model known: it rests, or may not be used, for that reason.
+    pub(crate) fn add(&self, known: Known, withdrawn: Option<Arc<str>>) {
+        let state = withdrawn.map_or(State::Resting(None), State::Withdrawn);
+        self.entries().push(Entry { known: Arc::new(known), state, loads: 0 });
+    }
+
+    /// From now on a model may not be used, for a reason, or may be used again. Who has it keeps it
+    /// until they are done.
+    pub(crate) fn set_withdrawn(&self, name: &str, why: Option<Arc<str>>) {
+        if let Some(entry) = self.entries().iter_mut().find(|entry| entry.known.name == name) {
+            match (&entry.state, why) {
+                (_, Some(why)) => entry.state = State::Withdrawn(why),
+                (State::Withdrawn(_), None) => entry.state = State::Resting(None),
+                (_, None) => {}
+            }
+        }
+        self.changed.send_replace(());
     }
 
     /// Says what the start is at, for readiness and status; nothing once it is over.
@@ -147,14 +168,17 @@ impl Registry {
     pub fn all(&self) -> Vec<Listed> {
         let listed = |entry: &Entry| {
             let (mut served, mut loading_percent, mut failure) = (None, None, None);
+            let mut withdrawn = None;
             match &entry.state {
+                State::Withdrawn(why) => withdrawn = Some(Arc::clone(why)),
                 State::Resting(last) => {
                     failure = last.as_ref().filter(|last| last.lasts()).map(|l| l.error.clone());
                 }
                 State::Loading(progress) => loading_percent = Some(progress.percent()),
                 State::Ready { served: ready, .. } => served = Some(Arc::clone(ready)),
             }
-            Listed { known: Arc::clone(&entry.known), served, loading_percent, failure }
+            let known = Arc::clone(&entry.known);
+            Listed { known, served, loading_percent, failure, withdrawn }
         };
         self.entries().iter().map(listed).collect()
     }
@@ -194,7 +218,9 @@ impl Registry {
             entry.map(|entry| entry.take())
         };
         match found {
-            Some(served) => served.ok_or_else(|| Unprepared::Resting(name.to_owned())),
+            Some(Ok(Some(served))) => Ok(served),
+            Some(Ok(None)) => Err(Unprepared::Resting(name.to_owned())),
+            Some(Err(why)) => Err(ApiError::withdrawn(name, &why).into()),
             None => Err(self.unknown(name).into()),
         }
     }
@@ -231,8 +257,10 @@ impl Registry {
             drop(entries);
             return Err(self.unknown(name));
         };
-        if let Some(served) = entry.take() {
-            return Ok(Found::Ready(served));
+        match entry.take() {
+            Ok(Some(served)) => return Ok(Found::Ready(served)),
+            Ok(None) => {}
+            Err(why) => return Err(ApiError::withdrawn(name, &why)),
         }
         match &entry.state {
             _ if self.is_closed() => return Err(ApiError::closing()),
@@ -284,7 +312,8 @@ impl Registry {
         progress: &Progress,
         make_room: bool,
     ) -> Option<Arc<LoadError>> {
-        match self.load_now(known, progress, make_room) {
+        let patience = make_room.then_some(self.patience / 2);
+        match self.load_now(known, progress, patience) {
             Ok(served) => {
                 self.settle(known, State::Ready { served, used_at: Instant::now() });
                 None
@@ -305,11 +334,13 @@ impl Registry {
         }
     }
 
+    /// Loads; `room_patience` is how long it waits for room that models in use have, none where it
+    /// takes none from others.
     fn load_now(
         &self,
         known: &Arc<Known>,
         progress: &Progress,
-        make_room: bool,
+        room_patience: Option<Duration>,
     ) -> Result<Arc<Served>, LoadError> {
         tracing::info!(model = known.name, "loading");
         let began = Instant::now();
@@ -322,9 +353,9 @@ impl Registry {
             drop(turn);
             match loaded {
                 Err(LoadError::NoRoom(no_room))
-                    if make_room
-                        && !progress.is_stopped()
-                        && self.make_room(&no_room, began + self.patience / 2) => {}
+                    if !progress.is_stopped()
+                        && room_patience
+                            .is_some_and(|most| self.make_room(&no_room, began + most)) => {}
                 other => break other?,
             }
         };
@@ -341,49 +372,6 @@ impl Registry {
         Ok(Arc::new(Served::new(Arc::clone(known), loaded)))
     }
 
-    /// Loads a model that nobody can ask for yet, to take the place of another of its name.
-    ///
-    /// # Errors
-    /// [`LoadError`].
-    pub(crate) fn load_aside(&self, known: Known) -> Result<Arc<Served>, LoadError> {
-        if self.is_closed() {
-            return Err(LoadError::Stopped);
-        }
-        self.load_now(&Arc::new(known), &Progress::default(), true)
-    }
-
-    /// Puts a loaded model in the place of what has its name: whoever asks from now on gets it,
-    /// whoever has the other keeps that until they are done. Gives back what was there.
-    pub(crate) fn put(&self, served: Arc<Served>) -> Option<Replaced> {
-        let known = Arc::clone(&served.known);
-        let entry =
-            Entry { known, state: State::Ready { served, used_at: Instant::now() }, loads: 0 };
-        let replaced = self.exchange(entry);
-        self.changed.send_replace(());
-        replaced
-    }
-
-    /// Puts back what [`Registry::put`] gave, or takes the model of that name away where there was
-    /// nothing.
-    pub(crate) fn put_back(&self, name: &str, before: Option<Replaced>) {
-        match before {
-            Some(Replaced(entry)) => drop(self.exchange(entry)),
-            None => self.entries().retain(|entry| entry.known.name != name),
-        }
-        self.changed.send_replace(());
-    }
-
-    fn exchange(&self, entry: Entry) -> Option<Replaced> {
-        let mut entries = self.entries();
-        match entries.iter_mut().find(|known| known.known.name == entry.known.name) {
-            Some(place) => Some(Replaced(std::mem::replace(place, entry))),
-            None => {
-                entries.push(entry);
-                None
-            }
-        }
-    }
-
     fn loads(&self, known: &Arc<Known>) -> u64 {
         let entries = self.entries();
         let entry = entries.iter().find(|entry| Arc::ptr_eq(&entry.known, known));
@@ -393,7 +381,9 @@ impl Registry {
 
     /// The end of a load.
     fn settle(&self, known: &Arc<Known>, state: State) {
-        if let Some(entry) = self.entries().iter_mut().find(|e| Arc::ptr_eq(&e.known, known)) {
+        if let Some(entry) = self.entries().iter_mut().find(|e| Arc::ptr_eq(&e.known, known))
+            && !matches!(entry.state, State::Withdrawn(_))
+        {
             entry.state = state;
         }
         self.changed.send_replace(());
@@ -485,14 +475,15 @@ impl Entry {
         (self.loads, progress)
     }
 
-    /// It, for somebody who asks for it now, if it is loaded.
-    fn take(&mut self) -> Option<Arc<Served>> {
+    /// It, for somebody who asks for it now, if it is loaded; why it may not be used.
+    fn take(&mut self) -> Result<Option<Arc<Served>>, Arc<str>> {
         match &mut self.state {
             State::Ready { served, used_at } => {
                 *used_at = Instant::now();
-                Some(Arc::clone(served))
+                Ok(Some(Arc::clone(served)))
             }
-            _ => None,
+            State::Withdrawn(why) => Err(Arc::clone(why)),
+            _ => Ok(None),
         }
     }
 

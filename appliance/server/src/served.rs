@@ -29,6 +29,17 @@ impl Kind {
     }
 }
 
+/// What vouches for a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It is part of the program.
+    Program,
+    /// It is a file that the configuration names; nobody signed it.
+    Local,
+    /// It came in a signed bundle.
+    Stored,
+}
+
 /// What is known of a model, loaded or not.
 pub struct Known {
     /// The name clients use.
@@ -39,7 +50,9 @@ pub struct Known {
     pub created_unix_seconds: u64,
     /// `system_fingerprint`: engine version, executor, device class and file digest.
     pub fingerprint: String,
-    /// Where it came from and what vouches for it.
+    /// What vouches for it.
+    pub origin: Origin,
+    /// The same for people: where it came from, who signed it.
     pub provenance: String,
     /// SHA-256 of the file, hexadecimal.
     pub sha256: String,

@@ -218,7 +218,8 @@ impl State {
         let keys = keys.expect("an empty folder takes a database");
         let trusted = Trusted::open(&ledger::disk::Disk::real(), folder.path(), "0");
         let trusted = trusted.expect("an empty folder takes all of it");
-        let vault = Vault::open(&ledger::disk::Disk::real(), &folder.path().join("store"));
+        let vault =
+            Vault::open(&ledger::disk::Disk::real(), &folder.path().join("store"), &trusted);
         let vault = vault.expect("an empty folder takes a store");
         let stores = Stores { keys, trusted, vault, show_codes: Box::new(|_| ()) };
         let state = State::new(stores, Clock::fixed(0), HttpLimits::default(), "0");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use access::TrustedTime;
 use ledger::disk::{Disk, DiskError, StateFile};
-use ledger::time::{Interval, Source, Statement, TimeError, TimeLedger, TimePolicy};
+use ledger::time::{Interval, Source, Statement, TimeError, TimeLedger, TimePolicy, TwoPeople};
 
 /// How often what has passed is saved; so much is forgotten when the power goes.
 pub(crate) const SAVE_PERIOD: Duration = Duration::from_secs(60);
@@ -94,6 +94,18 @@ impl Timekeeper {
         policy: &TimePolicy,
     ) -> Result<Interval, TimekeeperError> {
         self.change(|now| now.rise(issued_at_unix_s, statement, policy))
+    }
+
+    /// Two people say what time it is at least. It holds, synced, when this returns.
+    ///
+    /// # Errors
+    /// [`TimekeeperError`]; then the time is what it was.
+    pub fn correct(
+        &self,
+        floor_unix_s: u64,
+        approvers: TwoPeople,
+    ) -> Result<Interval, TimekeeperError> {
+        self.change(|now| now.correct(floor_unix_s, approvers))
     }
 
     /// Saves what has passed.

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use access::{AccessError, DualControl, Operators};
+use access::{AccessError, Operators};
 use ledger::audit::{Act, AuditError, Outcome, Record, Subject};
 use ledger::disk::Disk;
 use ledger::time::Interval;
@@ -47,8 +47,6 @@ pub struct Trusted {
     pub journal: Journal,
     /// Who may change something.
     pub operators: Operators,
-    /// What two of them must agree on.
-    pub policy: DualControl,
 }
 
 impl Trusted {
@@ -70,7 +68,17 @@ impl Trusted {
         };
         journal.record(start.at(time.interval()))?;
         let operators = Operators::open(&folder.join(OPERATORS_FILE))?;
-        Ok(Trusted { site, time, journal, operators, policy: DualControl::default() })
+        Ok(Trusted { site, time, journal, operators })
+    }
+
+    /// The site as operators' requests name it. Whenever the time was set back it is another name:
+    /// requests that had ended and were forgotten count no more, though by the time they would.
+    pub fn requests_for(&self) -> String {
+        let site = self.site.id();
+        match self.time.ledger().lowered() {
+            0 => site.to_owned(),
+            lowered => format!("{site}.{lowered}"),
+        }
     }
 
     /// Records what is about to be done, or what was not.

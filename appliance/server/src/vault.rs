@@ -6,25 +6,29 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Instant;
 
 use bundle::names::{FilePath, Issuer, Kind as ItemKind};
 use bundle::state::{Slot, StoredItem, stated};
 use bundle::{
-    Digest, ItemFile, Staging, StateError, Store, StoreError, StoreState, TrustedRepository,
+    Digest, ItemFile, ItemId, Staging, StateError, Store, StoreError, StoreState, Terms,
+    TrustedRepository,
 };
 use ledger::audit::{Act, Outcome, Subject};
 use ledger::disk::Disk;
-use ledger::time::TimePolicy;
+use ledger::time::TimeError;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::golden::{self, Golden};
+use crate::in_force;
 use crate::journal::{failed, refused, subject};
 use crate::registry::Replaced;
 use crate::router;
 use crate::served::{Known, Served};
 use crate::state::{Shared, State};
-use crate::trusted::Event;
+use crate::timekeeper::TimekeeperError;
+use crate::trusted::{Event, Trusted};
 
 /// Who acts where nobody signed: the box itself, or root on it.
 const BOX: &str = "redoubt";
@@ -51,8 +55,31 @@ pub type Look = Box<dyn Fn(&StoredModel) -> Result<(Known, Vec<Golden>), String>
 pub struct Vault {
     disk: Disk,
     folder: PathBuf,
+    /// Held as long as somebody reads or writes the disk.
     store: Mutex<Option<Store>>,
+    /// Its state when it was let go last: told without waiting for the disk.
+    seen: Mutex<Option<Arc<StoreState>>>,
     look: OnceLock<Look>,
+}
+
+/// The store, held.
+struct Held<'a> {
+    store: MutexGuard<'a, Option<Store>>,
+    seen: &'a Mutex<Option<Arc<StoreState>>>,
+}
+
+impl Held<'_> {
+    /// The store that is there.
+    fn there(&mut self) -> Result<&mut Store, ApiError> {
+        self.store.as_mut().ok_or(StoreError::NoStore).map_err(refusal)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let state = self.store.as_ref().map(|store| Arc::new(store.state().clone()));
+        *self.seen.lock().expect("no holder of this lock panics") = state;
+    }
 }
 
 fn refusal(error: StoreError) -> ApiError {
@@ -72,39 +99,52 @@ fn state_refusal(error: StateError) -> ApiError {
 
 impl Vault {
     /// Opens the store of a site in a folder, which is made where there is none. A site that trusts
-    /// no authority yet has no store.
+    /// no authority yet has no store. What is rolled back by this is in the audit log first.
     ///
     /// # Errors
     /// [`StoreError`]; a store that is damaged is never replaced.
-    pub fn open(disk: &Disk, folder: &Path) -> Result<Vault, StoreError> {
+    pub fn open(disk: &Disk, folder: &Path, trusted: &Trusted) -> Result<Vault, StoreError> {
         if !disk.is_dir(folder)? {
             disk.create_dir(folder)?;
         }
-        let store = match Store::open(disk, folder) {
+        let tell = |on_trial: &[(ItemId, Digest)]| {
+            let subjects =
+                on_trial.iter().map(|(id, digest)| subject(id.to_string(), Some(digest.0)));
+            let event = Event {
+                act: Act::RollBack,
+                actors: vec![BOX.to_owned()],
+                subjects: subjects.take(SUBJECTS_MAX).collect(),
+                outcome: failed("the program ended while it was on trial"),
+            };
+            trusted.record(event).map_err(|error| error.to_string())
+        };
+        let store = match Store::open_telling(disk, folder, tell) {
             Ok(store) => Some(store),
             Err(StoreError::NoStore) => None,
             Err(error) => return Err(error),
         };
         let (disk, folder) = (disk.clone(), folder.to_owned());
-        Ok(Vault { disk, folder, store: Mutex::new(store), look: OnceLock::new() })
+        let (store, seen, look) = (Mutex::new(store), Mutex::default(), OnceLock::new());
+        let vault = Vault { disk, folder, store, seen, look };
+        drop(vault.held());
+        Ok(vault)
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<Store>> {
-        self.store.lock().expect("no holder of this lock panics")
+    fn held(&self) -> Held<'_> {
+        let store = self.store.lock().expect("no holder of this lock panics");
+        Held { store, seen: &self.seen }
     }
 
     /// What the site trusts and has; nothing where it trusts no authority.
-    pub fn state(&self) -> Option<StoreState> {
-        self.held().as_ref().map(|store| store.state().clone())
+    pub fn state(&self) -> Option<Arc<StoreState>> {
+        self.seen.lock().expect("no holder of this lock panics").clone()
     }
 
     fn with<T>(
         &self,
         act: impl FnOnce(&mut Store) -> Result<T, StoreError>,
     ) -> Result<T, ApiError> {
-        let mut held = self.held();
-        let store = held.as_mut().ok_or(StoreError::NoStore).map_err(refusal)?;
-        act(store).map_err(refusal)
+        act(self.held().there()?).map_err(refusal)
     }
 
     fn stored_model(store: &Store, digest: &Digest) -> Result<StoredModel, StoreError> {
@@ -125,6 +165,11 @@ impl Vault {
         look(model).map_err(|error| ApiError::invalid(format!("{}: {error}", model.name)))
     }
 }
+
+/// Kinds of content that are activated; maps and policies have verbs of their own, for which one
+/// person is never enough.
+pub(crate) const CONTENT: [ItemKind; 5] =
+    [ItemKind::Model, ItemKind::Adapter, ItemKind::Image, ItemKind::Document, ItemKind::Revocation];
 
 fn provenance(item: &StoredItem) -> String {
     let signers: Vec<&str> = item.signed_by.iter().map(|issuer| issuer.as_str()).collect();
@@ -149,6 +194,7 @@ fn described(state: &StoreState, digest: &Digest, item: &StoredItem) -> Value {
         "bytes": item.bytes, "signed_by": item.signed_by, "status": status,
         "expires_unix_seconds": item.expires, "imported_unix_seconds": item.imported_at,
         "revoked": state.revoked().get(&item.id),
+        "model_signature": item.model_signature.as_ref().map(ToString::to_string),
     })
 }
 
@@ -162,6 +208,13 @@ impl State {
     ) -> Result<(), ApiError> {
         let event = Event { act, actors: actors.to_vec(), subjects, outcome };
         self.trusted.record(event).map_err(ApiError::unrecorded)
+    }
+
+    /// The names of the models that the store has active.
+    pub fn stored_models(&self) -> Vec<String> {
+        let state = self.vault.state();
+        let slots = state.iter().flat_map(|state| state.active().keys());
+        slots.filter(|slot| slot.kind == ItemKind::Model).map(|slot| slot.name.clone()).collect()
     }
 
     /// Gives the store what makes its models loadable, and makes those that are active known. Says
@@ -180,7 +233,7 @@ impl State {
             match model.and_then(|model| self.vault.look(&model)) {
                 Ok((known, _)) => {
                     names.push(known.name.clone());
-                    self.registry.add(known);
+                    self.add_model(known);
                 }
                 Err(error) => {
                     let (model, error) = (&slot.name, &error.message);
@@ -203,32 +256,45 @@ impl State {
                "items": items})
     }
 
-    /// The site begins to trust an authority, and a vendor beside it if one is given: their first
+    /// The site begins to trust an authority, a vendor beside it, or later a vendor alone: first
     /// roots, which came by another way and were compared by people.
     pub(crate) fn trust(
         &self,
         actors: &[String],
-        authority: &str,
+        authority: Option<&str>,
         vendor: Option<&str>,
     ) -> Result<Value, ApiError> {
         let first = |issuer, root: &str| {
             TrustedRepository::first(issuer, root).map_err(|e| ApiError::invalid(e.to_string()))
         };
-        let authority = first(Issuer::Authority, authority)?;
+        let authority = authority.map(|root| first(Issuer::Authority, root)).transpose()?;
         let vendor = vendor.map(|root| first(Issuer::Vendor, root)).transpose()?;
-        let mut held = self.vault.held();
-        if held.is_some() {
-            return Err(refusal(StoreError::Exists));
-        }
-        let named = |name: &str, repository: &TrustedRepository| {
-            subject(format!("first root of the {name}"), Some(repository.root_fingerprint().0))
+        let named = [("authority", &authority), ("vendor", &vendor)].map(|(name, root)| {
+            let root = root.as_ref()?;
+            let name = format!("first root of the {name}");
+            Some(subject(name, Some(root.root_fingerprint().0)))
+        });
+        let told = || {
+            let subjects = named.iter().flatten().cloned().collect();
+            self.tell(Act::PolicyChange, actors, subjects, Outcome::Done)
         };
-        let mut subjects = vec![named("authority", &authority)];
-        subjects.extend(vendor.as_ref().map(|vendor| named("vendor", vendor)));
-        self.tell(Act::PolicyChange, actors, subjects, Outcome::Done)?;
-        let state = StoreState::first(vendor, authority);
-        let store = Store::create(&self.vault.disk, &self.vault.folder, state);
-        *held = Some(store.map_err(refusal)?);
+        let mut held = self.vault.held();
+        match (&mut *held.store, authority, vendor) {
+            (None, Some(authority), vendor) => {
+                told()?;
+                let state = StoreState::first(vendor, authority);
+                let store = Store::create(&self.vault.disk, &self.vault.folder, state);
+                *held.store = Some(store.map_err(refusal)?);
+            }
+            (Some(store), None, Some(vendor)) => {
+                let next = store.state().with_vendor(vendor).map_err(state_refusal)?;
+                told()?;
+                store.commit(next).map_err(refusal)?;
+            }
+            (Some(_), Some(_), _) => return Err(refusal(StoreError::Exists)),
+            (None, None, _) => return Err(refusal(StoreError::NoStore)),
+            (Some(_), None, None) => return Err(ApiError::invalid("No root is given.")),
+        }
         drop(held);
         Ok(self.bundles())
     }
@@ -252,10 +318,10 @@ impl State {
     }
 
     fn import_staged(&self, actors: &[String], staging: &Staging) -> Result<Value, ApiError> {
-        let policy = self.time_policy();
         let site = self.trusted.site.id().to_owned();
         let mut held = self.vault.held();
-        let store = held.as_mut().ok_or(StoreError::NoStore).map_err(refusal)?;
+        let store = held.there()?;
+        let policy = store.state().policy().time.clone();
         let found = store.look_at(staging, &site).map_err(refusal)?;
         if let Some((issued_at, statement)) = stated(&found) {
             let before = self.trusted.time.interval().floor_unix_s;
@@ -264,10 +330,12 @@ impl State {
                 self.tell(Act::TimeChange, actors, vec![subject(what, None)], Outcome::Done)?;
             }
             let risen = self.trusted.time.rise(issued_at, statement, &policy);
-            risen.map_err(|error| ApiError::invalid(error.to_string()))?;
+            risen.map_err(step_refused)?;
         }
         let time = self.trusted.time.ledger();
-        let plan = store.plan(staging, &found, (&time, &policy));
+        let signers = store.state().policy().signers();
+        let terms = Terms { time: &time, policy: &policy, signers: &signers };
+        let plan = store.plan(staging, &found, terms);
         let named = plan.imported.items.iter();
         let mut subjects: Vec<Subject> =
             named.map(|(id, digest)| subject(id.to_string(), Some(digest.0))).collect();
@@ -279,6 +347,8 @@ impl State {
         }
         let imported = store.import(staging, &found, plan, &time).map_err(refusal)?;
         drop(held);
+        // The time has risen, and what was signed anew holds for longer.
+        self.enforce();
         if let Err(error) = staging.clear() {
             tracing::warn!(%error, "what was imported stays in staging until the next import");
         }
@@ -297,15 +367,10 @@ impl State {
                   "not_taken": not_taken}))
     }
 
-    /// What the policy in force says of time.
-    fn time_policy(&self) -> TimePolicy {
-        TimePolicy::default()
-    }
-
     /// An item may be used from now on.
     pub(crate) fn approve(&self, actors: &[String], which: &str) -> Result<Value, ApiError> {
         let mut held = self.vault.held();
-        let store = held.as_mut().ok_or(StoreError::NoStore).map_err(refusal)?;
+        let store = held.there()?;
         let digest = store.state().find(which).map_err(state_refusal)?;
         let next = store.state().approve(&digest).map_err(state_refusal)?;
         let id = store.state().items()[&digest].id.to_string();
@@ -320,18 +385,27 @@ impl State {
     pub(crate) fn activate(
         self: &Shared,
         actors: &[String],
+        kinds: &[ItemKind],
         which: &str,
     ) -> Result<Value, ApiError> {
         let time = self.trusted.time.ledger();
-        let policy = self.time_policy();
-        let (digest, item, content, before) = self.vault.with(|store| {
+        let found = self.vault.with(|store| {
             let digest = store.state().find(which)?;
-            let item = store.state().items()[&digest].clone();
+            Ok((digest, store.state().items()[&digest].clone()))
+        });
+        let (digest, item) = found?;
+        if !kinds.contains(&item.id.kind) {
+            return Err(other_verb(item.id.kind));
+        }
+        let (content, before) = self.vault.with(|store| {
             let content = content_of(store, &digest, item.id.kind)?;
             // What would be refused is refused before anything is loaded.
-            store.state().activate(&digest, &content, (&time, &policy))?;
-            Ok((digest, item, content, store.state().clone()))
+            store.state().activate(&digest, &content, &time)?;
+            Ok((content, store.state().clone()))
         })?;
+        if item.id.kind == ItemKind::Policy {
+            in_force::check(&content)?;
+        }
         if item.id.kind != ItemKind::Model {
             return self.switch(actors, &digest, &item, &content, &before);
         }
@@ -339,9 +413,12 @@ impl State {
         let (known, golden) = self.vault.look(&model)?;
         let loaded = self.registry.load_aside(known);
         let served = loaded.map_err(|error| ApiError::unavailable(format!("{error}")))?;
+        let began = Instant::now();
         self.switch(actors, &digest, &item, &content, &before)?;
         let name = item.id.name.as_str();
         let replaced = self.registry.put(Arc::clone(&served));
+        let switch_ms = began.elapsed().as_millis();
+        tracing::info!(model = name, item = %item.id, switch_ms, "a model took its place");
         self.prove(actors, &digest, &item, (&served, &golden), replaced)?;
         Ok(json!({"active": item.id.to_string(), "sha256": digest.to_string(), "name": name,
                   "golden_prompts": golden.len()}))
@@ -356,16 +433,20 @@ impl State {
         content: &[u8],
         before: &StoreState,
     ) -> Result<Value, ApiError> {
-        let (time, policy) = (self.trusted.time.ledger(), self.time_policy());
+        let time = self.trusted.time.ledger();
         let mut held = self.vault.held();
-        let store = held.as_mut().ok_or(StoreError::NoStore).map_err(refusal)?;
+        let store = held.there()?;
         if store.state() != before {
             return Err(ApiError::unavailable("The store changed meanwhile; try again."));
         }
-        let next = store.state().activate(digest, content, (&time, &policy));
+        let next = store.state().activate(digest, content, &time);
         let next = next.map_err(state_refusal)?;
         let what = vec![subject(item.id.to_string(), Some(digest.0))];
-        self.tell(Act::Activate, actors, what, Outcome::Done)?;
+        let act = match item.id.kind {
+            ItemKind::Map | ItemKind::Policy => Act::PolicyChange,
+            _ => Act::Activate,
+        };
+        self.tell(act, actors, what, Outcome::Done)?;
         let gone: Vec<Slot> = store
             .state()
             .active()
@@ -379,6 +460,7 @@ impl State {
         for slot in gone.iter().filter(|slot| slot.kind == ItemKind::Model) {
             self.registry.put_back(&slot.name, None);
         }
+        self.enforce();
         Ok(json!({"active": item.id.to_string(), "sha256": digest.to_string()}))
     }
 
@@ -445,10 +527,32 @@ impl State {
     }
 }
 
-/// What a map or a revocation says: it is in force at once.
+/// A step of time that needs two people, with what they do.
+fn step_refused(error: TimekeeperError) -> ApiError {
+    let hint = match &error {
+        TimekeeperError::Time(TimeError::NeedsTwoPeople { .. }) => {
+            ". If it is right, two operators say what time it is (redoubt-operator time), and the \
+             import is made again"
+        }
+        _ => "",
+    };
+    ApiError::invalid(format!("{error}{hint}."))
+}
+
+/// By which verb something is put in force that is no content.
+fn other_verb(kind: ItemKind) -> ApiError {
+    ApiError::invalid(match kind {
+        ItemKind::Map => "This is a map: it is put in force by map_change.",
+        ItemKind::Policy => "This is a policy: it is put in force by policy_change.",
+        _ => "This is neither a map nor a policy: it is activated by activate.",
+    })
+}
+
+/// What a map, a policy or a revocation says: it is in force at once.
 fn content_of(store: &Store, digest: &Digest, kind: ItemKind) -> Result<Vec<u8>, StoreError> {
     match kind {
         ItemKind::Map => store.content(digest, "map.json"),
+        ItemKind::Policy => store.content(digest, "policy.json"),
         ItemKind::Revocation => store.content(digest, "revocation.json"),
         _ => Ok(Vec::new()),
     }

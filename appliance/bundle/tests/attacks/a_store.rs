@@ -8,24 +8,27 @@ use std::sync::Arc;
 
 use bundle::names::{Issuer, ItemId, Kind};
 use bundle::state::{Slot, Status, stated};
-use bundle::{Digest, Media, Staging, StateError, Store, StoreError, StoreState, verify};
+use bundle::{
+    Digest, LocalModels, Media, Policy, Staging, StateError, Store, StoreError, StoreState, Terms,
+    verify,
+};
 use ledger::disk::{Disk, Fault, Plan};
-use ledger::time::{TimeLedger, TimePolicy, TwoPeople};
+use ledger::time::{Proof, Standing, TimeLedger, TimePolicy, TwoPeople};
 
 use crate::desk::{LATER, MODEL, NOW, POLICY, SITE, World, copy_folder, item};
 
 const DAY_S: u64 = 86_400;
 
-fn first(world: &World) -> StoreState {
+pub fn first(world: &World) -> StoreState {
     StoreState::first(Some(world.vendor.trusted()), world.authority.trusted())
 }
 
-fn some_time() -> TimeLedger {
+pub fn some_time() -> TimeLedger {
     TimeLedger::starting_at(NOW - 30 * DAY_S).unwrap()
 }
 
 /// Copies a bundle into staging, as an importer does.
-fn stage(folder: &Path, state: &StoreState, bundle: &Path) -> Staging {
+pub fn stage(folder: &Path, state: &StoreState, bundle: &Path) -> Staging {
     let staging = Staging::open(&folder.join("staging")).unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let media = Arc::new(Media::open(bundle).unwrap());
@@ -48,7 +51,8 @@ fn take(
     if let Some((issued_at, statement)) = stated(&found) {
         *time = time.rise(issued_at, statement, &policy).unwrap();
     }
-    let plan = store.plan(staging, &found, (time, &policy));
+    let terms = Terms { time, policy: &policy, signers: &[] };
+    let plan = store.plan(staging, &found, terms);
     store.import(staging, &found, plan, time)
 }
 
@@ -80,7 +84,7 @@ impl Box {
     fn activate(&mut self, id: &str, content: &[u8]) -> Result<(), StoreError> {
         let digest = self.digest(id);
         let approved = self.store.state().approve(&digest)?;
-        let next = approved.activate(&digest, content, (&self.time, &TimePolicy::default()))?;
+        let next = approved.activate(&digest, content, &self.time)?;
         self.store.commit(next)
     }
 
@@ -101,8 +105,7 @@ fn an_item_comes_in_is_approved_active_good_and_rolled_back() {
     assert_eq!(imported.items.len(), 2);
     let one = site.digest(MODEL);
     assert_eq!(site.store.state().items()[&one].status, Status::Quarantined);
-    let policy = TimePolicy::default();
-    let early = site.store.state().activate(&one, b"", (&site.time, &policy)).unwrap_err();
+    let early = site.store.state().activate(&one, b"", &site.time).unwrap_err();
     assert!(matches!(early, StateError::NotApproved(_)));
     site.activate(MODEL, b"").unwrap();
     let good = site.store.state().mark_good(Kind::Model, "tiny").unwrap();
@@ -240,6 +243,106 @@ fn a_revoked_item_stops_and_never_comes_back() {
     assert!(error.to_string().contains("revoked: poisoned"), "{error}");
 }
 
+/// A policy of the authority's, released and imported.
+fn policy(world: &World, site: &mut Box, version: u64, text: &str) -> String {
+    let id = format!("authority/policy/rules/{version}.json");
+    world.add(&world.authority, &id, &[("policy.json", text.as_bytes())]);
+    world.authority.release();
+    site.import(&world.bundle(&format!("rules-{version}"))).unwrap();
+    id
+}
+
+#[test]
+fn a_policy_says_how_stale_what_may_be_and_holds_until_the_next() {
+    let world = World::new();
+    let mut site = Box::new(&world);
+    site.import(&world.bundle("one")).unwrap();
+    site.activate(MODEL, b"").unwrap();
+    let slot = Slot { kind: Kind::Model, name: "tiny".to_owned() };
+    let age = |site: &mut Box, days: u64| {
+        site.time = site.time.elapse(std::time::Duration::from_secs(days * DAY_S));
+    };
+    let strict = r#"{"format": 1, "local_models": "refused",
+        "time": {"step_max_s": 86400, "stale_max_s": {"model": 864000}}}"#;
+    let id = policy(&world, &mut site, 1, strict);
+    site.activate(&id, strict.as_bytes()).unwrap();
+    assert_eq!(site.store.state().policy().local_models, LocalModels::Refused);
+    let standing = |site: &Box| site.store.state().standing_of(&slot, &site.time).unwrap();
+    assert_eq!(standing(&site), Standing::Fresh);
+    age(&mut site, (LATER - NOW) / DAY_S + 5);
+    assert!(matches!(standing(&site), Standing::Stale { .. }), "{:?}", standing(&site));
+    age(&mut site, 6);
+    let refused = standing(&site);
+    assert!(
+        matches!(refused, Standing::Refused { proof: Proof::EstimateAndPolicy, .. }),
+        "{refused:?}"
+    );
+    // What cannot be read is not put in force, and what is revoked holds until there is another.
+    let error = site.activate(POLICY, b"{}").unwrap_err();
+    assert!(error.to_string().contains("missing field `format`"), "{error}");
+    let list = format!(r#"{{"format": 1, "revoked": [{{"id": "{id}", "reason": "wrong"}}]}}"#);
+    let revocation = "authority/revocation/rules/1.json";
+    world.add(&world.authority, revocation, &[("revocation.json", list.as_bytes())]);
+    world.authority.release();
+    site.import(&world.bundle("revoking")).unwrap();
+    site.activate(revocation, list.as_bytes()).unwrap();
+    assert!(!site.active().contains_key("policy/rules"));
+    assert_eq!(site.store.state().policy().local_models, LocalModels::Refused);
+    let lax = r#"{"format": 1}"#;
+    let second = policy(&world, &mut site, 2, lax);
+    site.activate(&second, lax.as_bytes()).unwrap();
+    assert_eq!(*site.store.state().policy(), Policy::default());
+    assert!(matches!(standing(&site), Standing::Stale { .. }));
+}
+
+#[test]
+fn a_vendor_that_was_left_comes_back_by_its_root_alone() {
+    let world = World::new();
+    let mut site = Box::new(&world);
+    site.import(&world.bundle("one")).unwrap();
+    let state = site.store.state();
+    assert!(matches!(state.with_vendor(world.vendor.trusted()), Err(StateError::HasVendor)));
+    let alone = r#"{"format": 1, "mappings": [{"issuers": ["authority"], "kinds": ["model"],
+        "repositories": ["authority"]}]}"#;
+    let both = serde_json::to_string(&bundle::Map::at_first()).unwrap();
+    for (version, map) in [(1, alone), (2, both.as_str())] {
+        let id = format!("authority/map/site/{version}.json");
+        world.add(&world.authority, &id, &[("map.json", map.as_bytes())]);
+        world.authority.release();
+        site.import(&world.bundle(&format!("map-{version}"))).unwrap();
+        let wanted = site.store.state().with_vendor(world.vendor.trusted());
+        assert_eq!(version == 2, matches!(wanted, Err(StateError::VendorNotWanted)));
+        site.activate(&id, map.as_bytes()).unwrap();
+    }
+    assert_eq!(site.store.state().root_fingerprint(Issuer::Vendor), None);
+    let back = site.store.state().with_vendor(world.vendor.trusted()).unwrap();
+    assert!(back.root_fingerprint(Issuer::Vendor).is_some());
+}
+
+#[test]
+fn what_is_rolled_back_at_a_start_is_told_first() {
+    let world = World::new();
+    let mut site = Box::new(&world);
+    site.import(&world.bundle("one")).unwrap();
+    site.activate(MODEL, b"").unwrap();
+    let Box { folder, store, .. } = site;
+    drop(store);
+    let path = folder.path().join("store");
+    let untold = Store::open_telling(&Disk::real(), &path, |_| Err("no log".to_owned()));
+    assert!(matches!(untold, Err(StoreError::Untold(_))));
+    let mut told = Vec::new();
+    let tell = |on_trial: &[(ItemId, Digest)]| {
+        told = on_trial.iter().map(|(id, _)| id.to_string()).collect();
+        Ok(())
+    };
+    let store = Store::open_telling(&Disk::real(), &path, tell).unwrap();
+    assert_eq!(told, [MODEL]);
+    assert!(store.state().active().is_empty());
+    drop(store);
+    let nothing = |on_trial: &[(ItemId, Digest)]| panic!("{on_trial:?}");
+    Store::open_telling(&Disk::real(), &path, nothing).unwrap();
+}
+
 #[test]
 fn the_vendor_is_rotated_out_and_the_site_still_updates() {
     let world = World::new();
@@ -305,7 +408,7 @@ fn a_fault_at_any_write_leaves_the_old_or_the_new() {
         let one = store.state().find(MODEL).unwrap();
         let approved = store.state().approve(&one)?;
         store.commit(approved)?;
-        let active = store.state().activate(&one, b"", (&time, &TimePolicy::default()))?;
+        let active = store.state().activate(&one, b"", &time)?;
         store.commit(active)?;
         let good = store.state().mark_good(Kind::Model, "tiny")?;
         store.commit(good)?;

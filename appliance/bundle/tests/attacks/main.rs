@@ -7,4 +7,5 @@ mod copies;
 mod desk;
 mod edits;
 mod history;
+mod model_signatures;
 mod who_signs;

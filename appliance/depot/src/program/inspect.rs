@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bundle::digest::{piece_bytes, piece_count};
+use bundle::model_signing::{self, ModelSignatureError};
 use bundle::{
     Digest, Issuer, ItemFile, Map, Media, Trust, TrustedRepository, VerifiedBundle, Withheld,
     media::MediaFile, metadata_path, piece_path, verify,
@@ -49,7 +51,7 @@ pub fn inspect(arguments: &Inspect) -> Result<(), Failure> {
     };
     let bundle = verify(first, trust, scratch.path()).map_err(Failure::new)?;
     repositories(&bundle, &mut text);
-    items(&bundle, arguments.site.is_some(), &mut text);
+    items(&bundle, &media, arguments.site.is_some(), &mut text);
     screen::show(&text)?;
     let depth = if arguments.quick { Depth::Lengths } else { Depth::Digests };
     pieces(&bundle, &media, depth)
@@ -127,7 +129,7 @@ fn repositories(bundle: &VerifiedBundle, text: &mut String) {
     }
 }
 
-fn items(bundle: &VerifiedBundle, is_site_given: bool, text: &mut String) {
+fn items(bundle: &VerifiedBundle, media: &[Arc<Media>], is_site_given: bool, text: &mut String) {
     for item in bundle.items() {
         let (manifest, id) = (item.manifest(), item.id());
         let signers: Vec<&str> = item.signed_by().iter().map(|issuer| issuer.as_str()).collect();
@@ -144,6 +146,18 @@ fn items(bundle: &VerifiedBundle, is_site_given: bool, text: &mut String) {
             ),
         );
         line(text, format_args!("  manifest {}", item.manifest_sha256()));
+        let signature = model_signing::check(manifest, &[], |file| first_piece(media, file));
+        match signature {
+            Ok(None) => {}
+            Ok(Some(signature)) => {
+                line(text, format_args!("  its maker's own signature {signature}"));
+            }
+            // That says nothing of what a box would find; the pieces are looked at below.
+            Err(error @ (ModelSignatureError::Io(_) | ModelSignatureError::Changed)) => {
+                line(text, format_args!("  {error}"));
+            }
+            Err(error) => line(text, format_args!("  NO BOX TAKES IT: {error}")),
+        }
     }
     for (id, why) in bundle.withheld() {
         match why {
@@ -153,6 +167,17 @@ fn items(bundle: &VerifiedBundle, is_site_given: bool, text: &mut String) {
             why => line(text, format_args!("{id}: WITHHELD: {why}")),
         }
     }
+}
+
+/// The first piece of a small file, from the first volume that has it.
+fn first_piece(media: &[Arc<Media>], file: &ItemFile) -> io::Result<Vec<u8>> {
+    let path = piece_path(&file.sha256, 0);
+    for volume in media {
+        if let Some(bytes) = volume.read(&path, file.bytes).map_err(io::Error::other)? {
+            return Ok(bytes);
+        }
+    }
+    Err(io::Error::other("it is in none of the folders given"))
 }
 
 /// Looks for every piece in the volumes.

@@ -65,6 +65,9 @@ fn told(error: DeskError) -> Failure {
         DeskError::First("root") => "'redoubt-depot init' begins a depot with a signed root",
         DeskError::First(_) => "make it with 'redoubt-depot release --role', then sign and put it",
         DeskError::NoItem(..) => "'redoubt-depot list' shows what is there",
+        DeskError::ModelSignature(_) => {
+            "take the files as their maker signed them, all of them, or leave the signature out"
+        }
         DeskError::Io { .. } => "nothing half-written counts; the same command goes on from there",
         _ => return Failure::new(error),
     };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bundle::verify::manifest_path;
 use bundle::{FilePath, ItemId};
-use depot::desk::DRAFT;
+use depot::desk::{Added, DRAFT};
 use depot::{Desk, NewItem, Role};
 use workstation::{Failure, files, screen};
 
@@ -55,9 +55,13 @@ pub fn add(arguments: &Add) -> Result<(), Failure> {
     let bar = progress::bar("adding", bytes);
     let added = desk.add(&new, &mut |passed| bar.inc(passed));
     bar.finish_and_clear();
-    let manifest = added.map_err(told)?;
+    let Added { manifest, model_signature } = added.map_err(told)?;
     let (count, bytes) = (manifest.files.len(), manifest.bytes());
-    screen::show(&format!("{}: {count} files, {bytes} bytes.\n", new.id))?;
+    let mut text = format!("{}: {count} files, {bytes} bytes.\n", new.id);
+    if let Some(signature) = model_signature {
+        text.push_str(&format!("Its maker's own signature {signature}.\n"));
+    }
+    screen::show(&text)?;
     listed(&desk, &new.id, "add", &arguments.written)
 }
 

@@ -168,3 +168,46 @@ fn what_may_not_be_used_is_shown_with_the_reason() {
     bench.desk("inspect stick --site ours").succeeds("authority/document/text/1.json: T");
     bench.desk("inspect vendor").fails("holds no bundle");
 }
+
+/// What the signing tool made, and the model that it is of.
+macro_rules! made_by_the_tool {
+    ($name:literal) => {
+        include_bytes!(concat!("../../../bundle/tests/model_signing/", $name))
+    };
+}
+
+#[test]
+fn a_makers_own_signature_is_judged_and_shown() {
+    let bench = Bench::released();
+    bench.write("desk/made/card.toml", b"card");
+    bench.write("desk/made/tiny.gguf", made_by_the_tool!("model/tiny.gguf"));
+    bench.write("desk/made/README.md", made_by_the_tool!("model/README.md"));
+    bench.write("desk/made/tokenizer/vocab.txt", made_by_the_tool!("model/tokenizer/vocab.txt"));
+    let add = "add --depot vendor vendor/model/made/1 --title T --licence MIT made";
+    let fits = "Its maker's own signature fits the files; signer not checked: ";
+    for (signature, expected) in [
+        (made_by_the_tool!("shards.sig").as_slice(), "the serialization's method is \"shards\""),
+        (made_by_the_tool!("one-file.sig"), "of one file without its name"),
+        (b"no signature", "no signature of OpenSSF Model Signing"),
+    ] {
+        bench.write("desk/made/model.sig", signature);
+        let error = bench.desk(add).fails(expected);
+        assert!(error.contains("or leave the signature out"), "{error}");
+    }
+    bench.write("desk/made/model.sig", made_by_the_tool!("certificate.sig"));
+    bench.desk(add).succeeds(&format!("{fits}certificate or keyless"));
+    bench.desk("drop --depot vendor vendor/model/made/1").succeeds("in no release");
+    bench.write("desk/made/model.sig", made_by_the_tool!("p256.sig"));
+    bench.desk(add).succeeds(&format!("{fits}the key ac42d7b4"));
+    bench
+        .desk("adopt --depot authority --from vendor vendor/model/made/1")
+        .succeeds("Its pieces stay in vendor");
+    bench.release_here("vendor").succeeds("can be served");
+    bench.release_here("authority").succeeds("can be served");
+    bench.desk("seal --from vendor --from authority --out stick").succeeds("one bundle");
+    let fits = fits.to_lowercase();
+    bench.desk("inspect stick").succeeds(&format!("{fits}the key ac42d7b4"));
+    let piece = bundle::piece_path(&sha256(made_by_the_tool!("p256.sig")), 0);
+    fs::remove_file(bench.path(&format!("desk/stick/{piece}"))).unwrap();
+    bench.desk("inspect stick").fails("of model.sig (vendor/model/made/1.json) is in none");
+}

@@ -160,7 +160,9 @@ impl ABox {
         let header = request.headers().get("redoubt-operator").cloned();
         let body = request.into_body().collect().await.unwrap().to_bytes();
         match path.strip_prefix("/v1/operator/") {
-            Some("site") => (200, json!({"site": SITE, "time_unix_seconds": NOW_S})),
+            Some("site") => {
+                (200, json!({"site": SITE, "requests_for": SITE, "time_unix_seconds": NOW_S}))
+            }
             Some("pair") => {
                 let pair = PairRequest::from_json(&body).map_err(AccessError::from);
                 match pair.and_then(|pair| self.operators.pair(&pair, SITE, ABox::time())) {

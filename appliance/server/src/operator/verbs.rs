@@ -9,7 +9,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bundle::Kind;
 use ledger::audit::{Act, Outcome};
+use ledger::time::TwoPeople;
 use serde_json::{Value, json};
 
 use super::{answer, export, names};
@@ -19,6 +21,7 @@ use crate::journal::subject;
 use crate::json::{self, Fields};
 use crate::state::{Shared, State};
 use crate::trusted::Event;
+use crate::vault;
 
 /// Does a verb.
 pub(super) type Handler = fn(&Shared, &Authorised) -> Result<Response, ApiError>;
@@ -39,12 +42,11 @@ pub(super) fn handler(verb: Verb) -> Option<Handler> {
         Verb::Approve => approve,
         Verb::Activate => activate,
         Verb::RollBack => roll_back,
-        // Maps and policies are content that is activated.
-        Verb::MapChange
-        | Verb::PolicyChange
-        | Verb::CorrectTime
-        | Verb::Mode
-        | Verb::ImportCommit => return None,
+        Verb::MapChange => map_change,
+        Verb::PolicyChange => policy_change,
+        Verb::Trust => trust,
+        Verb::CorrectTime => correct_time,
+        Verb::Mode | Verb::ImportCommit => return None,
     })
 }
 
@@ -62,7 +64,7 @@ pub(super) fn act_of(verb: Verb) -> Act {
         Verb::Approve => Act::Approve,
         Verb::Activate => Act::Activate,
         Verb::RollBack => Act::RollBack,
-        Verb::MapChange | Verb::PolicyChange => Act::PolicyChange,
+        Verb::MapChange | Verb::PolicyChange | Verb::Trust => Act::PolicyChange,
         Verb::CorrectTime => Act::TimeChange,
         Verb::Mode => Act::ModeChange,
         Verb::KeyCreate | Verb::KeyRevoke => Act::KeyChange,
@@ -231,7 +233,51 @@ fn approve(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
 }
 
 fn activate(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
-    ok(state.activate(&names(act), &named_item(act, "bundle")?)?)
+    ok(state.activate(&names(act), &vault::CONTENT, &named_item(act, "bundle")?)?)
+}
+
+fn map_change(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
+    ok(state.activate(&names(act), &[Kind::Map], &named_item(act, "bundle")?)?)
+}
+
+fn policy_change(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
+    ok(state.activate(&names(act), &[Kind::Policy], &named_item(act, "bundle")?)?)
+}
+
+fn trust(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
+    let mut body = fields(act)?;
+    let (authority, vendor) = (body.text("authority")?, body.text("vendor")?);
+    body.finish(&[])?;
+    ok(state.trust(&names(act), authority.as_deref(), vendor.as_deref())?)
+}
+
+/// The time is what two people say. Where it was later before, requests are for another name of the
+/// site from then on, and nothing waits for a second person any more.
+fn correct_time(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
+    let mut body = fields(act)?;
+    let to_s = body.integer("unix_seconds", 0..=i64::MAX)?;
+    let to_s = to_s.ok_or_else(|| json::missing("unix_seconds"))?.unsigned_abs();
+    body.finish(&[])?;
+    let people = names(act);
+    let two = match people.as_slice() {
+        [one, other] => TwoPeople::new(one, other).map_err(invalid)?,
+        _ => return Err(ApiError::internal("the time was to be set by one person")),
+    };
+    let trusted = &state.trusted;
+    let from_s = trusted.time.interval().floor_unix_s;
+    let told = [from_s, to_s].map(ledger::iso_8601);
+    tell(state, act, &[format!("the time was {} at least, it is {}", told[0], told[1])])?;
+    let interval = trusted.time.correct(to_s, two).map_err(invalid)?;
+    if to_s < from_s {
+        trusted.operators.forget_proposals().map_err(access)?;
+    }
+    state.enforce();
+    ok(json!({"floor_unix_seconds": interval.floor_unix_s,
+              "requests_for": trusted.requests_for()}))
+}
+
+fn invalid(error: impl std::fmt::Display) -> ApiError {
+    ApiError::invalid(error.to_string())
 }
 
 fn roll_back(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {

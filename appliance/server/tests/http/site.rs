@@ -18,8 +18,8 @@ use models::dtype::DType;
 use models::vocabulary::{Algorithm, TokenKind, Vocabulary};
 use serde_json::{Value, json};
 use server::{
-    HttpLimits, Kind, Known, Listen, LoadError, Loaded, Server, Shared, State, Stores, TextSide,
-    TlsFiles, Trusted, Vault,
+    HttpLimits, Kind, Known, Listen, LoadError, Loaded, Origin, Server, Shared, State, Stores,
+    TextSide, TlsFiles, Trusted, Vault,
 };
 use tempfile::TempDir;
 use text::{ChatTemplate, Tokenizer};
@@ -93,7 +93,7 @@ impl Site {
         // Everything is written; nothing waits for the disk.
         let disk = Disk::faulty(folder.path(), ledger::disk::Plan::none());
         let trusted = Trusted::open(&disk, folder.path(), "0").unwrap();
-        let vault = Vault::open(&disk, &folder.path().join("store")).unwrap();
+        let vault = Vault::open(&disk, &folder.path().join("store"), &trusted).unwrap();
         let stores = Stores { keys, trusted, vault, show_codes: Box::new(|_| ()) };
         let state = Arc::new(State::new(stores, clock, plan.limits.clone(), "0").unwrap());
         state.registry.set_starting(Some("small.gguf".to_owned()));
@@ -101,7 +101,7 @@ impl Site {
         if plan.loaded {
             let models = Arc::new(Models::new(&plan, &folder, Arc::clone(&loading)));
             for name in plan.models {
-                state.registry.add(known(name, &models));
+                state.add_model(known(name, &models));
                 state.registry.preload(name).unwrap();
             }
             state.registry.set_starting(None);
@@ -303,6 +303,7 @@ fn known(name: &str, models: &Arc<Models>) -> Known {
         kind: Kind::Chat,
         created_unix_seconds: NOW,
         fingerprint: "print".to_owned(),
+        origin: Origin::Local,
         provenance: "made here".to_owned(),
         sha256: "0".repeat(64),
         load: Box::new(move |_| models.load()),

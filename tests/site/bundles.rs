@@ -2,150 +2,19 @@
 //! import, approval, activation under a running stream, a bad update that rolls back, the vendor
 //! rotated out. The real program, the real drill model.
 
-#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::{Duration, Instant};
 
 use bundle::digest::sha256;
-use bundle::names::{FilePath, Issuer};
-use depot::{Desk, Document, KeyKind, NewItem, Role, RoleKeys, SigningKey, roles, seal};
+use e2e::http::Client;
 use e2e::places::repository;
 use e2e::served::{Served, Site};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-const DAY_S: u64 = 86_400;
-/// When the authority signs: after the program was made.
-const NOW: u64 = 1_795_700_000;
-/// Of one FAT volume.
-const VOLUME_BYTES: u64 = 6 << 20;
-const FAT_BYTES: u64 = 40 << 20;
+use crate::desks::{BAD, GOOD, NOW, VOLUME_BYTES, World, card, through_fat};
 
-/// An issuer: three people, two of whom sign, and their desk.
-struct Office {
-    people: Vec<SigningKey>,
-    desk: Desk,
-    root: PathBuf,
-}
-
-impl Office {
-    /// The ceremony: each key is made apart, two of three sign the root.
-    fn new(folder: &Path, issuer: Issuer) -> Office {
-        let key = |kind| SigningKey::from_pkcs8(&SigningKey::generate(kind).unwrap()).unwrap();
-        let people = vec![key(KeyKind::P256), key(KeyKind::Ed25519), key(KeyKind::Ed25519)];
-        let keys: Vec<_> = people.iter().map(|key| key.public().unwrap()).collect();
-        let of = |_| RoleKeys { keys: keys.clone(), threshold: 2 };
-        let document = roles::root(issuer, 1, NOW + 3650 * DAY_S, of).unwrap();
-        let signed = sign(&people, &document);
-        let root = folder.join(format!("{issuer}.root.json"));
-        fs::write(&root, &signed).unwrap();
-        let desk = Desk::create(&folder.join(issuer.as_str()), issuer, &signed).unwrap();
-        Office { people, desk, root }
-    }
-
-    fn release(&self) {
-        for role in [Role::Targets, Role::Snapshot, Role::Timestamp] {
-            let document = self.desk.next(role, NOW, NOW + 365 * DAY_S).unwrap();
-            self.desk.put(role, &sign(&self.people, &document)).unwrap();
-        }
-    }
-
-    fn add(&self, folder: &Path, id: &str, files: &[(&str, &[u8])]) {
-        let raw = folder.join("raw");
-        fs::create_dir_all(&raw).unwrap();
-        let files = files.iter().map(|(name, bytes)| {
-            fs::write(raw.join(name), bytes).unwrap();
-            (FilePath::try_from((*name).to_owned()).unwrap(), raw.join(name))
-        });
-        let new = NewItem {
-            id: id.parse().unwrap(),
-            title: "For the walk".to_owned(),
-            licence: "Apache-2.0".to_owned(),
-            sites: None,
-            files: files.collect(),
-        };
-        self.desk.add(&new, &mut |_| {}).unwrap();
-    }
-}
-
-fn sign(people: &[SigningKey], document: &Document) -> Vec<u8> {
-    let signatures: Vec<_> = people[1..].iter().map(|key| document.sign(key).unwrap()).collect();
-    document.join(&signatures).unwrap()
-}
-
-struct World {
-    folder: TempDir,
-    vendor: Office,
-    authority: Office,
-}
-
-impl World {
-    fn new() -> World {
-        let folder = tempfile::tempdir().unwrap();
-        let vendor = Office::new(folder.path(), Issuer::Vendor);
-        let authority = Office::new(folder.path(), Issuer::Authority);
-        World { folder, vendor, authority }
-    }
-
-    /// A version of the drill model with a card, by the vendor; the authority agrees.
-    fn model(&self, version: u64, card: &str) -> String {
-        let id = format!("vendor/model/walk/{version}.json");
-        let weights = fs::read(repository().join("models/drill/drill.gguf")).unwrap();
-        let files = [("walk.gguf", weights.as_slice()), ("card.toml", card.as_bytes())];
-        self.vendor.add(self.folder.path(), &id, &files);
-        self.authority.desk.adopt(&self.vendor.desk, &id.parse().unwrap()).unwrap();
-        id
-    }
-
-    fn release(&self) {
-        self.vendor.release();
-        self.authority.release();
-    }
-
-    /// Seals all that both publish.
-    fn seal(&self, name: &str, volume_bytes: Option<u64>) -> PathBuf {
-        let out = self.folder.path().join(name);
-        let sources = [&self.vendor, &self.authority].map(|o| o.desk.folder().to_owned());
-        seal::seal(&sources, &out, volume_bytes, &mut |_| {}).unwrap();
-        out
-    }
-}
-
-/// Writes a folder into a FAT32 image and reads it back, as a stick would carry it.
-fn through_fat(volume: &Path, work: &Path) -> PathBuf {
-    fs::create_dir_all(work).unwrap();
-    let (image, back) = (work.join("stick.img"), work.join("back"));
-    fs::create_dir(&back).unwrap();
-    fs::File::create(&image).unwrap().set_len(FAT_BYTES).unwrap();
-    let run = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).output();
-        let output = output.unwrap_or_else(|e| panic!("{program}: {e}; scripts/packages mtools"));
-        assert!(output.status.success(), "{program}: {output:?}");
-    };
-    let image = image.to_string_lossy().into_owned();
-    run("mformat", &["-F", "-i", &image, "::"]);
-    for entry in fs::read_dir(volume).unwrap() {
-        let path = entry.unwrap().path();
-        run("mcopy", &["-s", "-i", &image, &path.to_string_lossy(), "::"]);
-    }
-    for entry in fs::read_dir(volume).unwrap() {
-        let name = entry.unwrap().file_name();
-        let from = format!("::{}", name.to_string_lossy());
-        run("mcopy", &["-s", "-i", &image, &from, &back.to_string_lossy()]);
-    }
-    back
-}
-
-fn card(golden: &str) -> String {
-    format!("name = 'walk'\n{golden}")
-}
-
-const GOOD: &str = "[[golden]]\nprompt = 'Reverse the word lantern.'\npattern = '^[a-z]+$'\n";
-const BAD: &str = "[[golden]]\nprompt = 'Reverse the word lantern.'\nanswer = 'never this'\n";
-
-fn run(site: &Site, arguments: &[&str]) -> Result<String, String> {
+pub fn run(site: &Site, arguments: &[&str]) -> Result<String, String> {
     let output = site.run(arguments);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match output.status.success() {
@@ -154,21 +23,25 @@ fn run(site: &Site, arguments: &[&str]) -> Result<String, String> {
     }
 }
 
-fn path(folder: &Path) -> String {
+pub fn path(folder: &Path) -> String {
     folder.to_string_lossy().into_owned()
 }
 
-fn answer(served: &Served, key: &str, prompt: &str) -> Value {
-    let body = json!({"model": "walk", "temperature": 0, "max_tokens": 32,
-                      "messages": [{"role": "user", "content": prompt}]});
-    served.client(key).post("/v1/chat/completions", &body.to_string()).json()
+pub fn answer(served: &Served, key: &str, prompt: &str) -> Value {
+    answer_to(&served.client(key), prompt)
 }
 
-fn text(answer: &Value) -> &str {
+fn answer_to(client: &Client, prompt: &str) -> Value {
+    let body = json!({"model": "walk", "temperature": 0, "max_tokens": 32,
+                      "messages": [{"role": "user", "content": prompt}]});
+    client.post("/v1/chat/completions", &body.to_string()).json()
+}
+
+pub fn text(answer: &Value) -> &str {
     answer["choices"][0]["message"]["content"].as_str().unwrap_or_default()
 }
 
-fn trust(site: &Site, world: &World) {
+pub fn trust(site: &Site, world: &World) {
     let (vendor, authority) = (path(&world.vendor.root), path(&world.authority.root));
     let told = run(site, &["trust", &authority, "--vendor", &vendor]).unwrap();
     for root in [&world.vendor.root, &world.authority.root] {
@@ -275,6 +148,48 @@ fn updates_good_and_bad_under_a_running_stream() {
     assert_eq!(text(&answer(&served, &key, "Repeat: hello")), "hello");
     let log = run(&site, &["audit", "show"]).unwrap();
     assert!(log.contains("golden prompt 1 failed"), "{log}");
+}
+
+/// Memory for one version: the old one ends its stream before the new one is loaded, and whoever
+/// asks meanwhile waits.
+#[test]
+fn an_update_without_room_for_both_waits_for_running_streams() {
+    let world = World::new();
+    let first = world.model(1, &card(GOOD));
+    let second = world.model(2, &card(&format!("{GOOD}# a newer card\n")));
+    world.release();
+    let site = Site::new("context_len = 2048\nkv_cache_mib = 40\nmemory_mib = 40\n");
+    let served = site.serve_bare();
+    let key = site.first_key();
+    trust(&site, &world);
+    run(&site, &["import", &path(&world.seal("whole", None))]).unwrap();
+    for id in [&first, &second] {
+        run(&site, &["bundle", "approve", id]).unwrap();
+    }
+    run(&site, &["bundle", "activate", &first]).unwrap();
+    let client = served.client(&key);
+    let body = json!({"model": "walk", "stream": true, "max_tokens": 1500, "temperature": 1,
+                      "structured_outputs": {"regex": "[a-z]{1200}"}, "prompt": "One, two, "});
+    let mut stream = client.stream("/v1/completions", &body);
+    stream.event().unwrap();
+    let (activated, answered, ended) = std::thread::scope(|scope| {
+        let activation = scope.spawn(|| {
+            let activated = run(&site, &["bundle", "activate", &second]);
+            (activated, Instant::now())
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        let asked = scope.spawn(|| answer_to(&client, "Repeat: hello"));
+        let mut last = String::new();
+        while let Some(event) = stream.event() {
+            last = event;
+        }
+        assert_eq!(last, "[DONE]");
+        (activation.join().unwrap(), asked.join().unwrap(), Instant::now())
+    });
+    let (activated, at) = activated;
+    assert!(activated.as_ref().is_ok_and(|told| told.contains("is active")), "{activated:?}");
+    assert!(ended <= at + Duration::from_secs(60), "the stream ended first");
+    assert_eq!(text(&answered), "hello", "{answered}");
 }
 
 #[test]
