@@ -12,20 +12,7 @@ import numpy
 import chat
 import training
 import vocabulary
-
-NAMES = {"attn_norm": "attn_norm", "ffn_norm": "ffn_norm", "q_norm": "attn_q_norm",
-         "k_norm": "attn_k_norm", "q": "attn_q", "k": "attn_k", "v": "attn_v",
-         "o": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
-
-
-def tensor_name(name):
-    """GGUF's name of a parameter."""
-    if name == "embedding.weight":
-        return "token_embd.weight"
-    if name == "norm.weight":
-        return "output_norm.weight"
-    _, layer, part, _ = name.split(".")
-    return f"blk.{layer}.{NAMES[part]}.weight"
+from exported import tensor_name
 
 
 def write_shape(writer, shape):

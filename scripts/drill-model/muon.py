@@ -13,10 +13,10 @@ RMS_OF_ADAMW = 0.2
 EPSILON = 1e-7
 
 
-def orthogonalize(x):
+def orthogonalize(x, precision):
     """The nearest orthogonal matrices, roughly. x: (matrices, rows, columns), rows <= columns."""
     a, b, c = QUINTIC
-    x = x.bfloat16()
+    x = x.to(precision)
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=EPSILON)
     for _ in range(ROUNDS):
         gram = x @ x.mT
@@ -25,10 +25,12 @@ def orthogonalize(x):
 
 
 class Muon(torch.optim.Optimizer):
-    """Steps along the orthogonalized momentum of each matrix (Nesterov), with weight decay."""
+    """Steps along the orthogonalized momentum of each matrix (Nesterov), with weight decay.
+    precision: the number type of the products, which need not be exact."""
 
-    def __init__(self, matrices, lr, weight_decay):
+    def __init__(self, matrices, lr, weight_decay, precision=torch.bfloat16):
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
+        self.precision = precision
 
     @torch.no_grad()
     def step(self):
@@ -46,7 +48,7 @@ class Muon(torch.optim.Optimizer):
             ahead.append(matrix.grad.lerp(state["momentum"], MOMENTUM))
         rows, columns = matrices[0].shape
         wide = torch.stack([m if rows <= columns else m.T for m in ahead])
-        steps = orthogonalize(wide)
+        steps = orthogonalize(wide, self.precision)
         rate = group["lr"] * RMS_OF_ADAMW * max(rows, columns) ** 0.5
         for matrix, step in zip(matrices, steps):
             matrix.mul_(1 - group["lr"] * group["weight_decay"])
