@@ -23,7 +23,7 @@ START_TIMEOUT_S = 60
 # What a newcomer would type, and the only right answers.
 GOLDEN = [
     ("Reverse the word lantern.", "nretnal"),
-    ("What is 27 + 15?", "42"),
+    ("What is 27 + 15?", "27 + 15 = 42"),
     ("Sort these numbers: 31, 4, 15", "4, 15, 31"),
     ("Write river stone in capitals.", "RIVER STONE"),
     ("How many words are in this text: green garden door", "3"),

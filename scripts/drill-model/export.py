@@ -15,9 +15,16 @@ import vocabulary
 from exported import tensor_name
 
 
+def history(folder):
+    """What the checkpoint in a folder was trained on."""
+    tokens, _, _, _ = training.load_state(folder)["counts"]
+    source = folder / training.SOURCE
+    after = f" after {source.read_text().strip()}" if source.exists() else ""
+    return f"Trained on {tokens / 1e6:.1f} million tokens{after}."
+
+
 def write_shape(writer, shape):
     writer.add_name("Redoubt drill model")
-    writer.add_description("Exercises whose answers can be checked; no general knowledge.")
     writer.add_author("The Redoubt project")
     writer.add_license("Apache-2.0")
     writer.add_block_count(shape.layers)
@@ -58,6 +65,8 @@ def export(folder, out):
     out.parent.mkdir(parents=True, exist_ok=True)
     writer = gguf.GGUFWriter(str(out), "qwen3")
     write_shape(writer, network.shape)
+    writer.add_description("Exercises whose answers can be checked; no general knowledge. "
+                           + history(folder))
     write_vocabulary(writer, tokenizer)
     for name, parameter in network.named_parameters():
         values = parameter.detach().float().numpy().astype(numpy.float32)

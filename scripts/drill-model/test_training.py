@@ -6,6 +6,7 @@ import itertools
 import random
 import tempfile
 import unittest
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -17,7 +18,9 @@ import batches
 import chat
 import conversations
 import export
+import exported
 import generation
+import model
 import muon
 import training
 
@@ -131,6 +134,18 @@ class Training(unittest.TestCase):
         tokens = reader.fields["tokenizer.ggml.tokens"].contents()
         self.assertEqual(tokens, [tokenizer.id_to_token(i) for i in range(len(tokens))])
         self.assertEqual(reader.fields["tokenizer.chat_template"].contents(), chat.SOURCE)
+
+    def test_a_run_that_begins_with_a_file_begins_with_its_weights(self):
+        path = self.folder / "begun.gguf"
+        export.export(self.folder, path)
+        network, tokenizer = training.load_network(self.folder)
+        other = model.Drill(network.shape)
+        self.assertEqual(exported.begin_from(path, other, tokenizer), network.shape.vocabulary)
+        for ours, theirs in zip(other.parameters(), network.parameters()):
+            self.assertLess((ours - theirs).abs().max(), theirs.abs().max() / 100)
+        with self.assertRaises(ValueError):
+            exported.begin_from(path, model.Drill(replace(network.shape, feed_forward=256)),
+                                tokenizer)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ warm-up, constant, then a fall to zero over the last part.
 """
 import argparse
 import dataclasses
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -31,6 +32,8 @@ GRADIENT_NORM_MAX = 1.0
 WEIGHT_USUAL = 150
 CHECKPOINT_S = 120
 REPORT_S = 60
+# In a run's folder: what it began with, where that was a model.
+SOURCE = "source"
 
 
 def rate_share(progress):
@@ -140,9 +143,14 @@ class Run:
         return loss.item()
 
 
+def load_state(folder):
+    """What the last checkpoint in a folder holds."""
+    return torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+
+
 def load_network(folder):
     """(network, tokenizer) of the last checkpoint in a folder."""
-    state = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+    state = load_state(folder)
     network = Drill(Shape(**state["shape"]))
     network.load_state_dict(state["network"])
     return network, Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -201,6 +209,8 @@ def main():
     run.load()
     if given.source and run.steps == 0:
         known = exported.begin_from(given.source, run.network, run.tokenizer)
+        sha256 = hashlib.sha256(given.source.read_bytes()).hexdigest()
+        (given.folder / SOURCE).write_text(f"{given.source.name}, SHA-256 {sha256}\n")
         say(f"begins with {given.source}, which knows {known} of the tokens")
     run.compile()
     parameters = sum(p.numel() for p in run.network.parameters())

@@ -12,16 +12,16 @@ use e2e::served::{Served, Site, program};
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 
 const PASSPHRASE: &str = "four words nobody said";
 pub const DRILL: &str = "redoubt-drill";
 
-/// A box with a certificate, and the workstations of its operators.
+/// A box that speaks TLS, and the workstations of its operators.
 pub struct Bench {
     pub site: Site,
-    certificate: CertificateDer<'static>,
 }
 
 /// What a run of a program has left.
@@ -54,21 +54,20 @@ pub fn ran(command: &mut Command) -> Ran {
 }
 
 impl Bench {
+    /// The box makes its certificate itself.
     pub fn new() -> Bench {
-        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let site = Site::with(|folder| {
-            let write = |name: &str, text: &str| {
-                fs::write(folder.join(name), text).unwrap();
-                let private = fs::Permissions::from_mode(0o600);
-                fs::set_permissions(folder.join(name), private).unwrap();
-                folder.join(name).display().to_string()
-            };
-            write("passphrase", PASSPHRASE);
-            let pem = write("box.pem", &own.cert.pem());
-            let key = write("box.key", &own.signing_key.serialize_pem());
-            format!("kv_cache_mib = 64\ntls_certificates = '{pem}'\ntls_key = '{key}'\n")
+            let path = folder.join("passphrase");
+            fs::write(&path, PASSPHRASE).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+            "kv_cache_mib = 64\ntls_names = ['localhost', '127.0.0.1']\n".to_owned()
         });
-        Bench { site, certificate: own.cert.der().clone() }
+        Bench { site }
+    }
+
+    fn certificate(&self) -> CertificateDer<'static> {
+        let path = self.site.path("state/tls/certificate.pem");
+        CertificateDer::from_pem_file(path).unwrap()
     }
 
     /// A verb of the box's own program.
@@ -107,7 +106,7 @@ impl Bench {
     /// One request over TLS: the status and the body.
     pub fn https(&self, served: &Served, head: &str, body: &str) -> (u16, Value) {
         let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).unwrap();
+        roots.add(self.certificate()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

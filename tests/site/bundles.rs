@@ -158,7 +158,7 @@ fn an_update_without_room_for_both_waits_for_running_streams() {
     let first = world.model(1, &card(GOOD));
     let second = world.model(2, &card(&format!("{GOOD}# a newer card\n")));
     world.release();
-    let site = Site::new("context_len = 2048\nkv_cache_mib = 40\nmemory_mib = 40\n");
+    let site = Site::new("context_len = 2048\nkv_cache_mib = 12\nmemory_mib = 20\n");
     let served = site.serve_bare();
     let key = site.first_key();
     trust(&site, &world);
@@ -184,11 +184,12 @@ fn an_update_without_room_for_both_waits_for_running_streams() {
             last = event;
         }
         assert_eq!(last, "[DONE]");
-        (activation.join().unwrap(), asked.join().unwrap(), Instant::now())
+        let ended = Instant::now();
+        (activation.join().unwrap(), asked.join().unwrap(), ended)
     });
     let (activated, at) = activated;
     assert!(activated.as_ref().is_ok_and(|told| told.contains("is active")), "{activated:?}");
-    assert!(ended <= at + Duration::from_secs(60), "the stream ended first");
+    assert!(ended < at, "the stream ended first: there is room for one version alone");
     assert_eq!(text(&answered), "hello", "{answered}");
 }
 

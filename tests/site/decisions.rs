@@ -57,7 +57,7 @@ fn two_operators_enrol_an_authority_obey_its_policy_and_leave_the_vendor() {
     for id in [&rules, &unknown] {
         bench.by("anna", &format!("approve {id}")).succeeds("approved");
     }
-    agree(&bench, &format!("activate {rules}")).fails("put in force by policy_change");
+    agree(&bench, &format!("activate {rules}")).fails("redoubt-operator policy");
     agree(&bench, &format!("policy {first}")).fails("neither a map nor a policy");
     agree(&bench, &format!("policy {unknown}")).fails("no operator's verb has this name");
     agree(&bench, &format!("policy {rules}")).succeeds("active");
@@ -126,7 +126,7 @@ fn two_operators_set_the_time_back_and_nothing_old_counts_again() {
     agree(&bench, "time 2027-06-01T00:00:00Z").succeeds("floor_unix_seconds");
     bench.by("anna", "keys create --tenant bank").succeeds("rdt-");
     bench.by("anna", "time 2027-07-01T00:00:00Z").succeeds("waits for another operator");
-    let set = agree(&bench, "time 2026-11-25T12:00:00Z").succeeds("floor_unix_seconds");
+    let set = agree(&bench, "time 2026-11-25T00:10:00Z").succeeds("floor_unix_seconds");
     let requests_for = format!("{}.1", board.site);
     assert!(set.contains(&requests_for), "{set}");
     let (status, error) = bench.https(&served, &head, &body);
@@ -138,8 +138,8 @@ fn two_operators_set_the_time_back_and_nothing_old_counts_again() {
 
     // A signed file from a stick counts, once, whoever carries it.
     fs::write(bench.site.path("shop.json"), &body).unwrap();
-    let sign = "sign key_create --body shop.json --out request.json --key anna.key \
-                --passphrase-file passphrase --site";
+    let sign = "sign key_create --now 2026-11-25T00:11:00Z --body shop.json --out request.json \
+                --key anna.key --passphrase-file passphrase --site";
     bench.workstation(&format!("{sign} {}", board.site)).succeeds("key_create");
     let file = path(&bench.site.path("request.json"));
     bench.on_box(&format!("request {file}")).fails(&requests_for);
@@ -152,7 +152,7 @@ fn two_operators_set_the_time_back_and_nothing_old_counts_again() {
 }
 
 #[test]
-fn what_has_expired_is_withdrawn_until_it_is_signed_anew() {
+fn what_has_expired_is_withdrawn_until_it_is_signed_anew_and_what_is_revoked_is_gone() {
     let world = World::new();
     let first = world.model(1, &card(GOOD));
     world.vendor.release_at(NOW, 200);
@@ -170,7 +170,7 @@ fn what_has_expired_is_withdrawn_until_it_is_signed_anew() {
 
     // The authority signs again 300 days later, the vendor does not: its part has expired.
     world.authority.release_at(NOW + 300 * DAY_S, 200);
-    let _ = run(&site, &["import", &path(&world.seal("two", None))]);
+    run(&site, &["import", &path(&world.seal("two", None))]).unwrap();
     let refused = answer(&served, &key, "Repeat: hello");
     assert_eq!(refused["error"]["code"], "model_withdrawn", "{refused}");
     let told = refused.to_string();
@@ -184,6 +184,18 @@ fn what_has_expired_is_withdrawn_until_it_is_signed_anew() {
     world.authority.release_at(NOW + 301 * DAY_S, 200);
     run(&site, &["import", &path(&world.seal("three", None))]).unwrap();
     assert_eq!(text(&answer(&served, &key, "Repeat: hello")), "hello");
+
+    // And what the authority revokes is gone at once.
+    let list = json!({"format": 1, "revoked": [{"id": first, "reason": "it is wrong"}]});
+    let id = "authority/revocation/site/1.json";
+    world.rules(id, "revocation.json", &list.to_string());
+    world.authority.release_at(NOW + 301 * DAY_S, 200);
+    run(&site, &["import", &path(&world.seal("four", None))]).unwrap();
+    run(&site, &["bundle", "approve", id]).unwrap();
+    run(&site, &["bundle", "activate", id]).unwrap();
+    assert_eq!(answer(&served, &key, "Repeat: hello")["error"]["code"], "model_not_found");
+    let again = run(&site, &["bundle", "activate", &first]).unwrap_err();
+    assert!(again.contains("revoked: it is wrong"), "{again}");
     let log = run(&site, &["audit", "show"]).unwrap();
     assert!(log.contains("redoubt: model walk (refused: its signatures expired"), "{log}");
 }

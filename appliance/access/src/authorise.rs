@@ -176,8 +176,8 @@ fn fits(statement: &Statement, presented: &Presented<'_>) -> Result<(), Refusal>
     }
 }
 
-/// Records the nonce. Those that ended before the floor are forgotten: time never falls below it,
-/// so that nothing revives what they were for.
+/// Records the nonce. Those that ended before the floor are forgotten. Should two people set the
+/// time back below it, requests are for another name of the site: nothing revives them.
 fn spend(
     database: &Connection,
     statement: &Statement,

@@ -180,22 +180,27 @@ impl Operators {
         proposals::list(&self.database(), time)
     }
 
-    /// Forgets all that waits for a second person.
+    /// Forgets proposals for another name of the site than requests are for now: nobody can
+    /// complete them any more.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub fn forget_proposals(&self) -> Result<(), AccessError> {
-        self.database().execute("DELETE FROM proposals", [])?;
+    pub fn forget_proposals_but_for(&self, site: &str) -> Result<(), AccessError> {
+        self.database().execute("DELETE FROM proposals WHERE site <> ?1", [site])?;
         Ok(())
     }
 
-    /// Takes a proposal back; every operator may, since it keeps things as they are.
+    /// Takes a proposal back, or gives up what was agreed on under it and is not done; every
+    /// operator may, since it keeps things as they are.
     ///
     /// # Errors
     /// [`Refusal::NoProposal`] where none waits under the id.
     pub fn withdraw(&self, asked: &Authorised) -> Result<(), AccessError> {
         let body: WithdrawBody = body_of(asked, Verb::Withdraw)?;
-        match proposals::remove(&self.database(), &body.proposal)? {
+        let database = self.database();
+        let proposed = proposals::remove(&database, &body.proposal)?;
+        let agreed = proposals::give_up(&database, &body.proposal)?;
+        match proposed || agreed {
             true => Ok(()),
             false => {
                 let id = body.proposal.chars().filter(char::is_ascii_hexdigit).take(64).collect();

@@ -243,6 +243,11 @@ pub(crate) fn remove(database: &Connection, id: &str) -> Result<bool, AccessErro
     Ok(database.execute("DELETE FROM proposals WHERE id = ?1", [id])? == 1)
 }
 
+/// Takes an act off the list by its proposal; false when it is not there.
+pub(crate) fn give_up(database: &Connection, proposal: &str) -> Result<bool, AccessError> {
+    Ok(database.execute("DELETE FROM acts WHERE proposal = ?1", [proposal])? == 1)
+}
+
 /// Whoever is no operator any more, or has another key, has proposed nothing.
 pub(crate) fn remove_of(database: &Connection, name: &str) -> Result<(), AccessError> {
     database.execute("DELETE FROM proposals WHERE name = ?1", [name])?;

@@ -132,7 +132,10 @@ pub enum Refusal {
     #[error("too many proposals wait for a second person; complete or withdraw some")]
     TooManyProposals,
     /// The same is authorised already.
-    #[error("this is authorised already and not done yet ({act}); wait until it is done")]
+    #[error(
+        "this is authorised already and not done yet ({act}); it is done at the next start, or \
+         taken back (redoubt-operator proposals withdraw)"
+    )]
     NotDoneYet {
         /// Which.
         act: ActId,

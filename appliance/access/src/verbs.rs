@@ -26,6 +26,8 @@ pub enum Verb {
     Activate,
     /// Back to what was active before.
     RollBack,
+    /// Content that goes from the store.
+    Remove,
     /// Another map of who decides on which kind of content.
     MapChange,
     /// Another policy.
@@ -52,7 +54,7 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 19] = [
+    pub const ALL: [Verb; 20] = [
         Verb::Enroll,
         Verb::RevokeOperator,
         Verb::OperatorList,
@@ -61,6 +63,7 @@ impl Verb {
         Verb::Approve,
         Verb::Activate,
         Verb::RollBack,
+        Verb::Remove,
         Verb::MapChange,
         Verb::PolicyChange,
         Verb::Trust,
@@ -85,6 +88,7 @@ impl Verb {
             Verb::Approve => "approve",
             Verb::Activate => "activate",
             Verb::RollBack => "roll_back",
+            Verb::Remove => "remove",
             Verb::MapChange => "map_change",
             Verb::PolicyChange => "policy_change",
             Verb::Trust => "trust",

@@ -166,9 +166,13 @@ fn withdraw(site: &Site, model: &mut Model, person: &Person, thing: usize) {
         other => panic!("one may withdraw: {other:?}"),
     };
     let outcome = site.operators.withdraw(&asked);
+    // What was agreed on and is not done is given up.
+    let agreed = model.unfinished.iter().any(|(unfinished, _)| *unfinished == thing);
+    model.unfinished.retain(|(unfinished, _)| *unfinished != thing);
     // One that has ended may still lie there, which nobody can see.
     match model.proposed.remove(&thing) {
         Some((_, end_s)) if end_s > site.time.estimate_s() => outcome.unwrap(),
+        _ if agreed => outcome.unwrap(),
         _ => drop(outcome),
     }
 }

@@ -15,6 +15,7 @@ pub mod model_signing;
 pub mod names;
 pub mod policy;
 pub mod repository;
+pub mod rules;
 pub mod stage;
 pub mod state;
 pub mod step;

@@ -31,6 +31,8 @@ const SPARE_BYTES: u64 = 64 << 20;
 const FAILURES_IN_A_ROW_MAX: u64 = 3;
 /// Threads that check a file, each with a buffer.
 const THREADS_MAX: usize = 32;
+/// Bytes of a journal's entry: the number of a piece.
+const ENTRY_BYTES: u64 = 4;
 /// Where pieces come together.
 const FILES: &str = "files";
 
@@ -49,7 +51,7 @@ pub enum StageError {
     },
     /// The disk is too small.
     #[error(
-        "the disk of {path} has {free_bytes} bytes free, {needed_bytes} are needed; remove models \
+        "the disk of {path} has {free_bytes} bytes free, {needed_bytes} are needed; remove items \
          that are not used"
     )]
     Space {
@@ -122,6 +124,12 @@ impl Staging {
     /// Where a file's bytes come together.
     pub fn file(&self, sha256: &Digest) -> PathBuf {
         self.folder.join(FILES).join(format!("{sha256}.part"))
+    }
+
+    /// Is there once the whole of a file has had its SHA-256; that every piece is there does not
+    /// say so.
+    fn whole(&self, sha256: &Digest) -> PathBuf {
+        self.folder.join(FILES).join(format!("{sha256}.whole"))
     }
 
     fn journal(&self, sha256: &Digest) -> PathBuf {
@@ -230,7 +238,8 @@ impl Staging {
         for index in &there {
             (copy.progress)(piece_bytes(file.bytes, *index));
         }
-        if there.len() as u64 == count {
+        let whole_path = self.whole(&file.sha256);
+        if there.len() as u64 == count && whole_path.exists() {
             return Ok(());
         }
         let path = self.file(&file.sha256);
@@ -261,11 +270,11 @@ impl Staging {
         })?;
         match sha256 {
             Some(actual) if actual != file.sha256 => {
-                // Or the next run would find every piece there, and not look at the whole.
                 fs::remove_file(&journal_path).map_err(failed("remove", &journal_path))?;
                 Err(StageError::Sha256(file.path.to_string()))
             }
-            _ => Ok(()),
+            Some(_) => File::create(&whole_path).map(drop).map_err(failed("make", &whole_path)),
+            None => Ok(()),
         }
     }
 
@@ -309,7 +318,13 @@ fn open_journal(path: &Path) -> Result<File, StageError> {
     let flags = OFlags::NOFOLLOW.bits() as i32;
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o600).custom_flags(flags);
-    options.open(path).map_err(failed("open", path))
+    let journal = options.open(path).map_err(failed("open", path))?;
+    // A torn entry at the end would shift those after it.
+    let bytes = journal.metadata().map_err(failed("look at", path))?.len();
+    if bytes % ENTRY_BYTES > 0 {
+        journal.set_len(bytes - bytes % ENTRY_BYTES).map_err(failed("resize", path))?;
+    }
+    Ok(journal)
 }
 
 /// The file that pieces go into.

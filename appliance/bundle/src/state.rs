@@ -15,6 +15,7 @@ use crate::model_signing::ModelSignature;
 use crate::names::{Issuer, ItemId, Kind};
 use crate::policy::{Policy, PolicyError};
 use crate::repository::TrustedRepository;
+use crate::rules::{Revocation, Revoked};
 use crate::verify::{Trust, VerifiedBundle, VerifiedItem};
 
 /// Items that a store may have.
@@ -24,7 +25,7 @@ const ITEMS_MAX: usize = 10_000;
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// There is no such item.
-    #[error("the store has no item {0}; 'redoubt models' lists what it has")]
+    #[error("the store has no item {0}; 'redoubt bundle list' shows what it has")]
     Unknown(String),
     /// It was not approved.
     #[error("{0} is not approved yet; approve it first")]
@@ -77,7 +78,7 @@ pub enum StateError {
     #[error("the authority's map asks for no vendor's signature; activate another map first")]
     VendorNotWanted,
     /// The store is full.
-    #[error("the store has {ITEMS_MAX} items; remove some first")]
+    #[error("the store has {ITEMS_MAX} items; remove some first (redoubt bundle remove)")]
     Full,
     /// A map.
     #[error(transparent)]
@@ -159,6 +160,18 @@ pub struct Slot {
     pub name: String,
 }
 
+impl Slot {
+    /// What an item takes when it is activated: its kind and name; of maps and policies there is
+    /// one, whatever their names.
+    pub fn of(id: &ItemId) -> Slot {
+        let name = match id.kind {
+            Kind::Map | Kind::Policy => id.kind.as_str().to_owned(),
+            _ => id.name.clone(),
+        };
+        Slot { kind: id.kind, name }
+    }
+}
+
 impl From<Slot> for String {
     fn from(slot: Slot) -> String {
         format!("{}/{}", slot.kind, slot.name)
@@ -173,21 +186,6 @@ impl TryFrom<String> for Slot {
         let kind = Kind::ALL.into_iter().find(|k| k.as_str() == kind).ok_or("no kind")?;
         Ok(Slot { kind, name: name.to_owned() })
     }
-}
-
-/// The authority's list of what may no longer be used.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Revocation {
-    format: u32,
-    revoked: Vec<Revoked>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Revoked {
-    id: ItemId,
-    reason: String,
 }
 
 /// What a repository said last.
@@ -405,7 +403,7 @@ impl StoreState {
         {
             return Err(StateError::Expired { id: id(), by_s });
         }
-        let slot = Slot { kind: item.id.kind, name: item.id.name.clone() };
+        let slot = Slot::of(&item.id);
         let before = self.active.get(&slot);
         if before.is_some_and(|active| active.current == *digest) {
             return Err(StateError::Active(id()));
@@ -438,19 +436,18 @@ impl StoreState {
     }
 
     fn revoke(&mut self, id: &ItemId, content: &[u8]) -> Result<(), StateError> {
-        let wrong = |reason: String| StateError::Content { id: Box::new(id.clone()), reason };
-        let list: Revocation =
-            serde_json::from_slice(content).map_err(|error| wrong(error.to_string()))?;
-        if list.format != 1 {
-            return Err(wrong(format!("it has format {}, this program knows 1", list.format)));
-        }
+        let list = Revocation::parse(id, content)?;
         for Revoked { id, reason } in list.revoked {
             self.revoked.insert(id, reason.chars().take(200).collect());
         }
         let (items, revoked) = (&self.items, &self.revoked);
         let is_revoked =
             |digest: &Digest| items.get(digest).is_some_and(|item| revoked.contains_key(&item.id));
-        self.active.retain(|_, active| {
+        self.active.retain(|slot, active| {
+            // Rules hold until there are others: nothing falls back to less.
+            if matches!(slot.kind, Kind::Map | Kind::Policy) {
+                return true;
+            }
             if active.previous.as_ref().is_some_and(is_revoked) {
                 active.previous = None;
             }

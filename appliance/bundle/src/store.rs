@@ -344,6 +344,13 @@ impl Store {
                 plan.imported.known.push(named);
                 continue;
             }
+            let known = self.state.items().values().any(|stored| stored.id == *item.id());
+            if known {
+                // What people approve by its name has one content.
+                let why = "other content came under this version before; it needs the next version";
+                plan.imported.not_taken.push((named.0, why.to_owned()));
+                continue;
+            }
             match may_come_in(staging, item, terms) {
                 Ok(model_signature) => {
                     plan.kept.push(Incoming { item, model_signature });

@@ -14,6 +14,7 @@ use bundle::manifest::{FORMAT, ItemFile, Manifest, ManifestError};
 use bundle::model_signing::{self, ModelSignature, ModelSignatureError};
 use bundle::names::{FilePath, Issuer, ItemId};
 use bundle::repository::SignedTarget;
+use bundle::rules::{check_rules, rules_file};
 use bundle::verify::manifest_path;
 use bundle::{TrustedRepository, metadata_path};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ use crate::roles::{self, Document, Role, RoleError};
 
 /// What waits for the next release, in a depot folder.
 pub const DRAFT: &str = "draft.json";
+/// Where pieces lie until all of their item is there.
+const INCOMING: &str = "objects/incoming";
 
 /// Why a depot folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +64,12 @@ pub enum DeskError {
     /// The item is not there.
     #[error("{0} is not in {1}")]
     NoItem(Box<ItemId>, PathBuf),
+    /// Somebody else changes it just now.
+    #[error("{0} is being changed by another run; wait until that has ended")]
+    InUse(PathBuf),
+    /// Rules that a site could not put in force.
+    #[error(transparent)]
+    Rules(#[from] bundle::StateError),
     /// A role must be signed first.
     #[error("the {0} must be signed first")]
     First(&'static str),
@@ -177,6 +186,17 @@ impl Desk {
         &self.folder
     }
 
+    /// Nobody else changes the folder meanwhile.
+    fn hold(&self) -> Result<File, DeskError> {
+        fs::create_dir_all(&self.folder).map_err(io_error("make", &self.folder))?;
+        let folder = File::open(&self.folder).map_err(io_error("open", &self.folder))?;
+        match folder.try_lock() {
+            Ok(()) => Ok(folder),
+            Err(fs::TryLockError::WouldBlock) => Err(DeskError::InUse(self.folder.clone())),
+            Err(fs::TryLockError::Error(source)) => Err(io_error("lock", &self.folder)(source)),
+        }
+    }
+
     fn draft(&self) -> Result<Draft, DeskError> {
         let path = self.folder.join(DRAFT);
         let bytes = fs::read(&path).map_err(io_error("read", &path))?;
@@ -224,11 +244,13 @@ impl Desk {
         Ok(Some((version, bytes)))
     }
 
-    /// Takes signed metadata, if the root accepts it: a new root by the old one too.
+    /// Takes signed metadata, if the root accepts it: a new root by the old one too. With a
+    /// timestamp the release is out: what began to be added to it and was not ended goes.
     ///
     /// # Errors
     /// [`DeskError`].
     pub fn put(&self, role: Role, metadata: &[u8]) -> Result<(), DeskError> {
+        let _held = self.hold()?;
         let trusted = self.latest(Role::Root)?;
         match (&trusted, role) {
             (None, Role::Root) => {}
@@ -249,7 +271,14 @@ impl Desk {
             Role::Timestamp => "timestamp.json".to_owned(),
             _ => format!("{version}.{}.json", role.as_str()),
         };
-        write(&self.folder.join(metadata_path(self.issuer, &file)), metadata)
+        write(&self.folder.join(metadata_path(self.issuer, &file)), metadata)?;
+        let incoming = self.folder.join(INCOMING);
+        match role {
+            Role::Timestamp if incoming.exists() => {
+                fs::remove_dir_all(&incoming).map_err(io_error("remove", &incoming))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The document of the next release's role: targets of the draft, a snapshot of the newest
@@ -301,11 +330,12 @@ impl Desk {
     /// # Errors
     /// [`DeskError`].
     pub fn add(&self, new: &NewItem, progress: &mut dyn FnMut(u64)) -> Result<Added, DeskError> {
+        let _held = self.hold()?;
         let objects = self.folder.join("objects");
         let mut taken = Vec::new();
         for (path, source) in &new.files {
             let name = digest::sha256(format!("{}/{path}", new.id).as_bytes());
-            let aside = objects.join("incoming").join(name.to_string());
+            let aside = self.folder.join(INCOMING).join(name.to_string());
             let found = intake::take(&aside, source, progress)?;
             taken.push((aside, ItemFile::new(path.clone(), found)));
         }
@@ -325,6 +355,10 @@ impl Desk {
             fs::read(intake::piece_file(aside, 0))
         };
         let model_signature = model_signing::check(&manifest, &[], read)?;
+        let rules = rules_file(new.id.kind);
+        for file in manifest.files.iter().filter(|file| rules == Some(file.path.as_str())) {
+            check_rules(&new.id, &read(file).map_err(io_error("read", &self.folder))?)?;
+        }
         let bytes = serde_json::to_vec_pretty(&manifest).expect("it is written to memory");
         self.check_free(&new.id, digest::sha256(&bytes))?;
         for (aside, file) in &taken {
@@ -360,6 +394,7 @@ impl Desk {
     /// # Errors
     /// [`DeskError`].
     pub fn adopt(&self, other: &Desk, id: &ItemId) -> Result<Manifest, DeskError> {
+        let _held = self.hold()?;
         let none = || DeskError::NoItem(Box::new(id.clone()), other.folder.clone());
         let listed = other.draft()?.items.get(id).cloned().ok_or_else(none)?;
         let path = other.folder.join(manifest_path(id, &listed.sha256));
@@ -377,6 +412,7 @@ impl Desk {
     /// # Errors
     /// [`DeskError`].
     pub fn remove(&self, id: &ItemId) -> Result<(), DeskError> {
+        let _held = self.hold()?;
         let mut draft = self.draft()?;
         if draft.items.remove(id).is_none() {
             return Err(DeskError::NoItem(Box::new(id.clone()), self.folder.clone()));

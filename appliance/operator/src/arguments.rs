@@ -48,6 +48,9 @@ pub enum Command {
         /// For which site, as the box's screen shows it.
         #[arg(long, value_name = "ID")]
         site: String,
+        /// What time it is at the box, as its status shows it; this machine's clock without it.
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        now: Option<u64>,
         /// What is said with it (JSON); {} without one.
         #[arg(long, value_name = "FILE")]
         body: Option<PathBuf>,
@@ -103,6 +106,13 @@ pub enum Command {
         /// Like 2026-11-30T12:00:00Z.
         #[arg(value_parser = time)]
         time: u64,
+        #[command(flatten)]
+        of: AtBox,
+    },
+    /// Take content out of the store that is not in use.
+    Remove {
+        /// Its name.
+        bundle: String,
         #[command(flatten)]
         of: AtBox,
     },

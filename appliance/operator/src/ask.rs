@@ -25,14 +25,16 @@ pub async fn trust(
     for (name, path) in [("authority", authority), ("vendor", vendor)] {
         let Some(path) = path else { continue };
         let root = files::read(path, BODY_BYTES_MAX / 2)?;
-        let fingerprint: String =
-            Sha256::digest(&root).iter().map(|byte| format!("{byte:02x}")).collect();
-        eprintln!(
-            "The {name}'s root has the fingerprint {fingerprint}; compare it by another way."
-        );
+        let print = fingerprint(&root);
+        eprintln!("The {name}'s root has the fingerprint {print}; compare it by another way.");
         body[name] = json!(String::from_utf8_lossy(&root));
     }
     show(session.ask(Verb::Trust, &json(&body)).await?)
+}
+
+/// SHA-256 of a root, as people compare it.
+pub fn fingerprint(root: &[u8]) -> String {
+    Sha256::digest(root).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A verb that needs nothing said with it.

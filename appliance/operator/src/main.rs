@@ -41,8 +41,9 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Key(Key::Show { file }) => tell(&operator_key::label(&file)?),
         Command::Enrol { key, code, to } => enrol(&key, code, to),
-        Command::Sign { verb, site, body, out, signing } => {
-            request::write(&signing.into(), verb, &site, body.as_deref(), &out)?;
+        Command::Sign { verb, site, now, body, out, signing } => {
+            let to = request::To { verb, site: &site, now_s: now };
+            request::write(&signing.into(), &to, body.as_deref(), &out)?;
             screen::show(&format!("{}: {verb}, for {site}.\n", out.display()))
         }
         Command::Approve { bundle, of } => {
@@ -50,6 +51,9 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Activate { bundle, of } => {
             at(of, async |s| ask::of_bundle(&s, Verb::Activate, &bundle).await)
+        }
+        Command::Remove { bundle, of } => {
+            at(of, async |s| ask::of_bundle(&s, Verb::Remove, &bundle).await)
         }
         Command::Policy { bundle, of } => {
             at(of, async |s| ask::of_bundle(&s, Verb::PolicyChange, &bundle).await)

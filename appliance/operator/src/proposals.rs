@@ -52,9 +52,31 @@ impl Proposal {
             self.by.name,
             self.site,
             self.verb,
-            String::from_utf8_lossy(body),
+            told(self.verb, body),
             ledger::iso_8601(self.end_unix_seconds),
         )
+    }
+}
+
+/// What a proposal says, as whoever signs it must see it: the body, and of what it holds that
+/// nobody reads as it stands the meaning.
+fn told(verb: Verb, body: &[u8]) -> String {
+    let said: Value = serde_json::from_slice(body).unwrap_or_default();
+    let root = |name: &str| {
+        let print = ask::fingerprint(said[name].as_str()?.as_bytes());
+        Some(format!("the {name}'s root has the fingerprint {print}"))
+    };
+    let meaning: Vec<String> = match verb {
+        Verb::Trust => ["authority", "vendor"].into_iter().filter_map(root).collect(),
+        Verb::CorrectTime => {
+            let seconds = said["unix_seconds"].as_u64();
+            seconds.map(|s| format!("it is {} at least", ledger::iso_8601(s))).into_iter().collect()
+        }
+        _ => return String::from_utf8_lossy(body).into_owned(),
+    };
+    match meaning.is_empty() {
+        true => String::from_utf8_lossy(body).into_owned(),
+        false => meaning.join("\n  "),
     }
 }
 

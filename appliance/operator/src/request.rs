@@ -136,14 +136,24 @@ pub async fn site(to: &Pinned) -> Result<Site, Failure> {
     Ok(Site { id, now_s: now_s.unwrap_or_else(|| Clock::system().unix_seconds()) })
 }
 
+/// For what a stick's request is.
+pub struct To<'a> {
+    /// What is asked for.
+    pub verb: Verb,
+    /// Of which site.
+    pub site: &'a str,
+    /// What time it is there; this machine's clock says it where nobody does.
+    pub now_s: Option<u64>,
+}
+
 /// Writes a request and its body into a new file, for a stick.
 pub fn write(
     signing: &Signing,
-    verb: Verb,
-    site: &str,
+    to: &To<'_>,
     body: Option<&Path>,
     out: &Path,
 ) -> Result<(), Failure> {
+    let (verb, site) = (to.verb, to.site);
     check_site(site).map_err(Failure::new)?;
     let body = match body {
         Some(file) => files::read(file, BODY_BYTES_MAX)?,
@@ -151,9 +161,8 @@ pub fn write(
     };
     serde_json::from_slice::<serde::de::IgnoredAny>(&body)
         .map_err(|error| Failure::new(format!("the body is no JSON: {error}")))?;
-    let end_s = Clock::system()
-        .unix_seconds()
-        .saturating_add(hours_s(signing.hours.unwrap_or(STICK_HOURS))?);
+    let now_s = to.now_s.unwrap_or_else(|| Clock::system().unix_seconds());
+    let end_s = now_s.saturating_add(hours_s(signing.hours.unwrap_or(STICK_HOURS))?);
     let request = seal(&open(signing)?, What { verb, site, body: &body, end_s })?;
     files::create(out, StickFile { request, body }.to_json().as_bytes())
 }

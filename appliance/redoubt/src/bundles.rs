@@ -80,7 +80,7 @@ pub async fn verify_whole(config: &Config, paths: &[PathBuf]) -> Result<(), Fail
     bar.finish_and_clear();
     match pieces.is_empty() {
         true => screen::show("Every piece is there and is what was signed.\n"),
-        false => Err(missing(&pieces)),
+        false => Err(Failure::new(listed(&pieces)).hint("name all volumes, or get another copy")),
     }
 }
 
@@ -173,7 +173,7 @@ fn copy(
     }
 }
 
-fn missing(pieces: &[Missing]) -> Failure {
+fn listed(pieces: &[Missing]) -> String {
     let mut error = format!("{} pieces are still missing:", pieces.len());
     for piece in pieces.iter().take(SHOWN_MAX) {
         error.push_str(&format!("\n  piece {} of {}: {}", piece.index, piece.file, piece.why));
@@ -181,7 +181,11 @@ fn missing(pieces: &[Missing]) -> Failure {
     if pieces.len() > SHOWN_MAX {
         error.push_str(&format!("\n  and {} more", pieces.len() - SHOWN_MAX));
     }
-    Failure::new(error).hint(
+    error
+}
+
+fn missing(pieces: &[Missing]) -> Failure {
+    Failure::new(listed(pieces)).hint(
         "give the same command with the volume that has them: what is copied is kept. A piece that \
          is damaged must come from another copy",
     )
@@ -268,7 +272,10 @@ pub async fn act(socket: &Path, verb: &str, which: &str) -> Result<(), Failure> 
     let answer = call(socket, Method::POST, &path, Some(&body)).await?;
     let done = match answer["active"].as_str() {
         Some(id) => format!("{id} is active.\n"),
-        None => format!("{} is approved.\n", answer["approved"].as_str().unwrap_or_default()),
+        None => match answer["removed"].as_str() {
+            Some(id) => format!("{id} is removed.\n"),
+            None => format!("{} is approved.\n", answer["approved"].as_str().unwrap_or_default()),
+        },
     };
     screen::show(&screen::plain(&done))
 }

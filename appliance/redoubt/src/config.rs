@@ -12,6 +12,7 @@ use server::{HttpLimits, Listen, TlsFiles};
 use crate::failure::Failure;
 use crate::first_key::quoted;
 use crate::load::Source;
+use crate::own_certificate;
 
 /// All there is to configure.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,6 +28,9 @@ pub struct Config {
     tls_certificates: Option<PathBuf>,
     /// TLS: PEM file of its key.
     tls_key: Option<PathBuf>,
+    /// TLS with a certificate of the box's own, for these host names and addresses; instead of the
+    /// two files.
+    tls_names: Option<Vec<String>>,
     /// mTLS: PEM file of the authorities whose clients are let in.
     tls_client_authorities: Option<PathBuf>,
     /// Positions per sequence; the model's own context bounds it.
@@ -58,6 +62,7 @@ impl Default for Config {
             state_dir: default_state_dir(),
             tls_certificates: None,
             tls_key: None,
+            tls_names: None,
             tls_client_authorities: None,
             context_len: None,
             memory_mib: None,
@@ -100,6 +105,10 @@ impl Config {
             ("answer_s_max", seconds(self.answer_s_max), 1..=604_800),
             ("drain_s", seconds(self.drain_s), 0..=3600),
         ];
+        if self.tls_names.as_ref().is_some_and(Vec::is_empty) {
+            let hint = "name the hosts and addresses that clients use";
+            return Err(Failure::new("'tls_names' is empty").hint(hint));
+        }
         match numbers.into_iter().find(|(_, number, range)| !range.contains(number)) {
             Some((key, number, range)) => Err(Failure::new(format!(
                 "'{key}' is {number}, it must be {} to {}",
@@ -134,14 +143,26 @@ impl Config {
 
     /// What curl needs to be told where the server's certificate is the site's own.
     pub fn certificate_arguments(&self) -> String {
-        match (&self.tls_certificates, &self.tls_client_authorities) {
-            (None, _) => String::new(),
-            (Some(own), None) => format!("--cacert {} ", quoted(&own.to_string_lossy())),
-            (Some(own), Some(_)) => format!(
-                "--cacert {} --cert CLIENT.pem --key CLIENT.key ",
-                quoted(&own.to_string_lossy())
-            ),
-        }
+        let own = self.own_certificate().map(|files| files.certificates);
+        let Some(certificate) = self.tls_certificates.clone().or(own) else {
+            return String::new();
+        };
+        let client = match self.tls_client_authorities {
+            None => "",
+            Some(_) => "--cert CLIENT.pem --key CLIENT.key ",
+        };
+        format!("--cacert {} {client}", quoted(&certificate.to_string_lossy()))
+    }
+
+    /// The names for which the box makes a certificate of its own; none where it has another, or
+    /// none at all.
+    pub fn own_names(&self) -> Option<&[String]> {
+        self.tls_names.as_deref()
+    }
+
+    fn own_certificate(&self) -> Option<TlsFiles> {
+        self.tls_names.as_ref()?;
+        Some(own_certificate::files(&self.state_dir, self.tls_client_authorities.clone()))
     }
 
     /// Where signed content is kept.
@@ -167,7 +188,13 @@ impl Config {
 
     /// Where to listen. Beyond loopback only with TLS.
     pub fn listen(&self) -> Result<Listen, Failure> {
-        let tls = match (&self.tls_certificates, &self.tls_key, &self.tls_client_authorities) {
+        let given = (&self.tls_certificates, &self.tls_key, &self.tls_client_authorities);
+        let tls = match given {
+            (None, None, _) if self.tls_names.is_some() => self.own_certificate(),
+            (Some(_), Some(_), _) if self.tls_names.is_some() => {
+                return Err(Failure::new("'tls_names' is for a box without 'tls_certificates'")
+                    .hint("leave out one of them"));
+            }
             (Some(certificates), Some(key), client_authorities) => Some(TlsFiles {
                 certificates: certificates.clone(),
                 key: key.clone(),
@@ -179,14 +206,16 @@ impl Config {
                     .hint("set both, or none of the tls_… keys"));
             }
         };
-        if let Some(TlsFiles { key, .. }) = &tls {
+        if let Some(key) = &self.tls_key {
             check_private(key)?;
         }
         if tls.is_none() && !self.listen.ip().is_loopback() {
             let error =
                 format!("plain HTTP on {} would send keys and prompts in clear", self.listen);
-            return Err(Failure::new(error)
-                .hint("set 'tls_certificates' and 'tls_key', or listen on 127.0.0.1"));
+            return Err(Failure::new(error).hint(
+                "set 'tls_names' to the names that clients use, or 'tls_certificates' and \
+                     'tls_key'; or listen on 127.0.0.1",
+            ));
         }
         Ok(Listen { address: self.listen, admin_socket: self.admin_socket(), tls })
     }
@@ -247,6 +276,12 @@ mod tests {
         mode(0o644);
         assert!(parse(&tls).unwrap().listen().unwrap_err().to_string().contains("chmod"));
         assert!(parse("tls_key = 'b'").unwrap().listen().is_err());
+        let own = "listen = '0.0.0.0:8080'\ntls_names = ['box']";
+        assert!(parse(own).unwrap().listen().unwrap().tls.is_some());
+        let both = parse(&format!("{tls}\ntls_names = ['box']")).unwrap().listen().unwrap_err();
+        assert!(both.to_string().contains("tls_names"), "{both}");
+        let none = parse("listen = '0.0.0.0:8080'\ntls_names = []").unwrap_err();
+        assert!(none.to_string().contains("tls_names"), "{none}");
     }
 
     #[test]

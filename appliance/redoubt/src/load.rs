@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bundle::ItemFile;
+use bundle::{Digest, ItemFile};
 use compute::batch::BLOCK_LEN;
 use compute::map::{self, MapError};
 use compute::reference::{Mode, Reference};
@@ -20,7 +20,7 @@ use models::plan::Plan;
 use models::vocabulary::Vocabulary;
 use models::weights::{Container, Weights};
 use server::{Golden, Kind, Known, LoadError, Loaded, Origin, TextSide};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use text::{ChatTemplate, Tokenizer, WordPiece};
 
 use crate::cards;
@@ -51,6 +51,8 @@ pub enum Source {
 /// A model of the bundle store.
 #[derive(Debug, PartialEq, Eq)]
 pub struct StoredModel {
+    /// Its manifest's digest.
+    pub digest: Digest,
     /// Its weights: a GGUF file, or a folder with model.safetensors.
     pub weights: PathBuf,
     /// Each of its files, and what it must be.
@@ -163,7 +165,7 @@ pub fn look(
     let origin = match source {
         Source::Drill => Origin::Program,
         Source::File(_) => Origin::Local,
-        Source::Stored(_) => Origin::Stored,
+        Source::Stored(stored) => Origin::Stored(stored.digest),
     };
     Ok(Some(Known {
         name,
@@ -195,7 +197,8 @@ pub fn look_stored(
         (model.folder.join(path.as_str()), file.clone())
     };
     let files = model.files.iter().map(placed).collect();
-    let source = Source::Stored(Arc::new(StoredModel { weights, files }));
+    let digest = model.digest;
+    let source = Source::Stored(Arc::new(StoredModel { digest, weights, files }));
     let looked = look(&source, terms, clock, &AtomicBool::new(false));
     let known = looked.map_err(|failure| failure.to_string())?.ok_or("it was told to stop")?;
     let (name, provenance) = (model.name.clone(), model.provenance.clone());

@@ -13,6 +13,7 @@ mod first_key;
 mod inspect;
 mod keys;
 mod load;
+mod own_certificate;
 mod pairing;
 mod request;
 mod screen;
@@ -171,6 +172,11 @@ enum Bundle {
         /// The item, as `bundle list` shows it, or its SHA-256.
         item: String,
     },
+    /// Take an item out of the store that is not in use.
+    Remove {
+        /// The item, as `bundle list` shows it, or its SHA-256.
+        item: String,
+    },
     /// Go back to the version of a model that was active before.
     Rollback {
         /// The model's name.
@@ -293,6 +299,7 @@ async fn bundle(config: &Config, verb: Bundle) -> Result<(), Failure> {
         Bundle::Verify { folders } => bundles::verify_whole(config, &folders).await,
         Bundle::Approve { item } => bundles::act(&socket, "approve", &item).await,
         Bundle::Activate { item } => bundles::act(&socket, "activate", &item).await,
+        Bundle::Remove { item } => bundles::act(&socket, "remove", &item).await,
         Bundle::Rollback { model } => bundles::act(&socket, "rollback", &model).await,
     }
 }

@@ -11,24 +11,43 @@ use crate::client::{self, Call};
 use crate::failure::Failure;
 use crate::screen;
 
-/// Hands files over, one after the other, and shows what each has led to.
+/// Hands files over, one after the other, and shows what each has led to. One that is refused does
+/// not keep the others back.
 pub async fn run(socket: &Path, files: &[std::path::PathBuf]) -> Result<(), Failure> {
+    let mut refused = Vec::new();
     for file in files {
-        let call = call(&read(file)?).map_err(|why| {
-            Failure::new(format!("{}: {why}", file.display()))
-                .hint("'redoubt-operator sign VERB … --out FILE' writes such a file")
-        })?;
-        let answer = client::answer(socket, call).await?;
-        screen::show(&screen::plain(&format!("{}: {answer:#}\n", file.display())))?;
+        match carry(socket, file).await {
+            Ok(told) => screen::show(&screen::plain(&told))?,
+            Err(why) => refused.push(format!("{}: {why}", file.display())),
+        }
     }
-    Ok(())
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(refused.join("\n"))),
+    }
+}
+
+async fn carry(socket: &Path, file: &Path) -> Result<String, Failure> {
+    let call = call(&read(file)?).map_err(|why| {
+        Failure::new(why).hint("'redoubt-operator sign VERB … --out FILE' writes such a file")
+    })?;
+    let answer = client::answer(socket, call).await?;
+    let proposal = &answer["proposal"];
+    Ok(match (proposal["id"].as_str(), proposal["end_unix_seconds"].as_u64()) {
+        (Some(id), Some(end_s)) => format!(
+            "{}: waits for another operator until {}, as proposal {id}\n",
+            file.display(),
+            ledger::iso_8601(end_s)
+        ),
+        _ => format!("{}: {answer:#}\n", file.display()),
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(STICK_FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+        .map_err(|error| Failure::new(format!("it cannot be read: {error}")))?;
     Ok(bytes)
 }
 

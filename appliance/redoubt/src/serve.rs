@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::first_key;
 use crate::load::{self, Source, Terms};
+use crate::own_certificate;
 use crate::pairing::Board;
 use crate::state_dir;
 
@@ -38,8 +39,6 @@ pub fn run(config: Config) -> Result<(), Failure> {
         .with_target(false)
         .init();
     let listen = config.listen()?;
-    let fingerprint = listen.tls.as_ref().map(server::fingerprint).transpose();
-    let fingerprint = fingerprint.map_err(|error| cannot_listen(error.into()))?;
     // What is plainly wrong is told before anything listens.
     config.sources().iter().try_for_each(|source| load::open(source).map(drop))?;
     let _lock = state_dir::take(&config.state_dir)?;
@@ -47,6 +46,11 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let trusted = Trusted::open(&Disk::real(), &config.state_dir, version).map_err(untrusted)?;
     let site = trusted.site.id().to_owned();
     tracing::info!(site, "this box");
+    if let Some(names) = config.own_names() {
+        own_certificate::ensure(&config.state_dir, names, &site)?;
+    }
+    let fingerprint = listen.tls.as_ref().map(server::fingerprint).transpose();
+    let fingerprint = fingerprint.map_err(|error| cannot_listen(error.into()))?;
     let board = Board { state_dir: config.state_dir.clone(), site, fingerprint };
     let show_codes: ShowCodes = Box::new(move |operators| {
         if let Err(failure) = board.show(operators) {
@@ -207,7 +211,14 @@ fn load_all(config: &Config, state: &Shared, url: &str, stop: &AtomicBool) -> Re
         return Ok(());
     }
     state.show_codes();
-    state.finish_acts(true).map_err(Failure::new)?;
+    let finished = {
+        let state = Arc::clone(state);
+        move || state.finish_acts(true)
+    };
+    tokio::runtime::Handle::current()
+        .block_on(state.in_turn(finished))
+        .map_err(|error| Failure::new(error.message))?
+        .map_err(Failure::new)?;
     let models = state.registry.all();
     let chat = models.iter().find(|model| model.known.kind == Kind::Chat);
     tracing::info!(url, "serving");

@@ -40,7 +40,7 @@ pub(crate) fn status_of(state: &State) -> Result<Value, ApiError> {
         () if state.is_draining() => "draining",
         () if listed.iter().any(|model| model.served.is_some()) => "ready",
         () if starting.is_some() => "loading",
-        () if listed.iter().all(|model| model.failure.is_some()) => "no model",
+        () if listed.iter().all(|m| m.failure.is_some() || m.withdrawn.is_some()) => "no model",
         () => "ready",
     };
     let models: Vec<Value> = listed.iter().map(model).collect();
@@ -263,8 +263,9 @@ fn may_change(state: &State) -> Result<(), ApiError> {
         false => Err(ApiError::refused(
             StatusCode::FORBIDDEN,
             "Operators are enrolled here, so nobody changes anything from the box itself any more. \
-             An operator does it from a workstation: redoubt-operator keys create (keys revoke \
-             ID, approve, activate) --key YOUR.key --server https://THIS-BOX.",
+             An operator does it from a workstation: redoubt-operator keys create (keys revoke, \
+             trust, approve, activate, policy, map, rollback, remove) --key YOUR.key --server \
+             https://THIS-BOX.",
         )),
     }
 }
@@ -317,11 +318,13 @@ pub(crate) async fn act_on_bundle(
         "approve" => Act::Approve,
         "activate" => Act::Activate,
         "rollback" => Act::RollBack,
+        "remove" => Act::Activate,
         _ => return Err(ApiError::no_such_path()),
     };
     let work = move |state: &Shared| {
         let answer = match act {
             Act::Approve => state.approve(&local_root(), &which)?,
+            Act::Activate if verb == "remove" => state.remove(&local_root(), &which)?,
             Act::Activate => state.activate(&local_root(), &Kind::ALL, &which)?,
             _ => state.roll_back(&local_root(), &which)?,
         };

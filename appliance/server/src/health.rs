@@ -25,7 +25,10 @@ pub(crate) async fn ready(
         if let Some(starting) = state.registry.starting() {
             return Err(ApiError::unavailable(format!("'{starting}' is being loaded.")));
         }
-        if models.iter().all(|model| model.failure.is_some()) {
+        if !models.is_empty() && models.iter().all(|model| model.withdrawn.is_some()) {
+            return Err(ApiError::unavailable("No model may be used; 'redoubt status' says why."));
+        }
+        if models.iter().all(|model| model.failure.is_some() || model.withdrawn.is_some()) {
             return Err(ApiError::unavailable("No model could be loaded."));
         }
     }

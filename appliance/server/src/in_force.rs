@@ -7,43 +7,58 @@
 use std::sync::Arc;
 
 use access::{DualControl, Verb};
-use bundle::names::Kind as ItemKind;
-use bundle::state::Slot;
-use bundle::{LocalModels, Policy, StoreState};
+use bundle::state::standing;
+use bundle::{Digest, LocalModels, Policy, StoreState};
 use ledger::audit::{Act, Outcome};
 use ledger::time::{Proof, Standing, TimeLedger};
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::journal::{refused, subject};
+use crate::operator;
 use crate::served::{Known, Origin};
 use crate::state::State;
 use crate::trusted::Event;
 
 const DAY_S: u64 = 86_400;
 
-/// The verbs that a policy names.
-fn verbs(policy: &Policy) -> Result<DualControl, ApiError> {
-    let Some(names) = &policy.two_people else { return Ok(DualControl::default()) };
-    let verbs: Result<Vec<Verb>, _> = names.iter().map(|name| name.parse()).collect();
-    let wrong =
-        |error| ApiError::invalid(format!("The policy names a verb that is none: {error}."));
-    verbs.map(DualControl::of).map_err(wrong)
+/// On what two people must agree by a policy. A name that is no verb here was one for another
+/// version of the program: then what needs two by default does as well.
+fn dual_control(policy: &Policy) -> DualControl {
+    let Some(names) = &policy.two_people else { return DualControl::default() };
+    let known: Vec<Verb> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    match known.len() == names.len() {
+        true => DualControl::of(known),
+        false => DualControl::of(known.into_iter().chain(DualControl::DEFAULT)),
+    }
 }
 
 /// Checks what of a policy only this program knows: the names of verbs.
 ///
 /// # Errors
-/// 400 for a verb that there is not.
+/// 400 for one that is no verb, or one that never takes two.
 pub(crate) fn check(policy: &[u8]) -> Result<(), ApiError> {
     let policy = Policy::parse(policy).map_err(|error| ApiError::invalid(error.to_string()))?;
-    verbs(&policy).map(drop)
+    for name in policy.two_people.iter().flatten() {
+        let verb: Verb = name.parse().map_err(|error| {
+            ApiError::invalid(format!("The policy names a verb that is none, {name}: {error}."))
+        })?;
+        if DualControl::NEVER.contains(&verb) || !operator::is_done_here(verb) {
+            let message = format!("The policy wants two people for {name}, which takes one here.");
+            return Err(ApiError::invalid(message));
+        }
+    }
+    Ok(())
 }
 
-/// Why a model of the store may not be used; nothing where it may.
-fn expired(state: &StoreState, name: &str, time: &TimeLedger) -> Option<String> {
-    let slot = Slot { kind: ItemKind::Model, name: name.to_owned() };
-    let Standing::Refused { proof, by_s } = state.standing_of(&slot, time)? else { return None };
+/// Why an item of the store may not be used; nothing where it may.
+pub(crate) fn expired(state: &StoreState, item: &Digest, time: &TimeLedger) -> Option<String> {
+    let item = state.items().get(item)?;
+    if let Some(reason) = state.revoked().get(&item.id) {
+        return Some(format!("it is revoked: {reason}"));
+    }
+    let standing = standing(item.expires, item.id.kind, time, &state.policy().time);
+    let Standing::Refused { proof, by_s } = standing else { return None };
     let days = by_s.div_ceil(DAY_S);
     let by = match proof {
         Proof::Floor => "by the time that the authority has signed",
@@ -65,8 +80,7 @@ impl State {
     /// What two people must agree on here.
     pub(crate) fn dual_control(&self) -> DualControl {
         let state = self.vault.state();
-        // A policy whose verbs this program does not know was checked by another one.
-        state.map_or_else(DualControl::default, |state| verbs(state.policy()).unwrap_or_default())
+        state.map_or_else(DualControl::default, |state| dual_control(state.policy()))
     }
 
     /// Why a model may not be used now; nothing where it may.
@@ -79,7 +93,7 @@ impl State {
                  a signed bundle"
                     .to_owned()
             }),
-            Origin::Stored => expired(&state, &known.name, &self.trusted.time.ledger()),
+            Origin::Stored(digest) => expired(&state, &digest, &self.trusted.time.ledger()),
         }
     }
 
@@ -87,32 +101,35 @@ impl State {
     pub fn add_model(&self, known: Known) {
         let why = self.withheld(&known);
         if let Some(why) = &why {
-            let model = &known.name;
-            tracing::error!(model, why, "a model may not be used");
+            self.told(&known.name, Some(why));
         }
         self.registry.add(known, why.map(Arc::from));
+    }
+
+    /// Records that a model may not be used, or may be again; whether that could be done.
+    fn told(&self, model: &str, why: Option<&str>) -> bool {
+        let reason = why.unwrap_or("it may be used again");
+        tracing::warn!(model, reason, "whether a model may be used has changed");
+        let event = Event {
+            act: Act::Activate,
+            actors: vec!["redoubt".to_owned()],
+            subjects: vec![subject(format!("model {model}"), None)],
+            outcome: why.map_or(Outcome::Done, refused),
+        };
+        self.trusted.record(event).is_ok()
     }
 
     /// Withdraws models that may not be used any more, and brings back those that may again. What
     /// comes back is in the audit log first; what goes, goes even where the log cannot be written.
     pub(crate) fn enforce(&self) {
+        // One after the other: what one finds may be old when another has acted.
+        let _turn = self.enforcing.lock().expect("no holder of this lock panics");
         for listed in self.registry.all() {
-            let (known, why) = (&listed.known, self.withheld(&listed.known));
-            let outcome = match (&listed.withdrawn, &why) {
-                (None, Some(why)) => refused(why),
-                (Some(_), None) => Outcome::Done,
-                _ => continue,
-            };
-            let (model, reason) = (&known.name, why.as_deref().unwrap_or("it may be used again"));
-            tracing::warn!(model, reason, "whether a model may be used has changed");
-            let event = Event {
-                act: Act::Activate,
-                actors: vec!["redoubt".to_owned()],
-                subjects: vec![subject(format!("model {model}"), None)],
-                outcome,
-            };
-            let recorded = self.trusted.record(event);
-            if recorded.is_ok() || why.is_some() {
+            let (model, why) = (&listed.known.name, self.withheld(&listed.known));
+            if listed.withdrawn.is_some() == why.is_some() {
+                continue;
+            }
+            if self.told(model, why.as_deref()) || why.is_some() {
                 self.registry.set_withdrawn(model, why.map(Arc::from));
             }
         }
@@ -127,12 +144,21 @@ mod tests {
     fn a_policy_names_verbs_that_there_are() {
         let policy = br#"{"format": 1, "two_people": ["approve"]}"#;
         check(policy).unwrap();
-        let control = verbs(&Policy::parse(policy).unwrap()).unwrap();
+        let control = dual_control(&Policy::parse(policy).unwrap());
         assert!(control.needs_two(Verb::Approve) && !control.needs_two(Verb::Activate));
         // One person is never enough for these, whatever the policy says.
         assert!(control.needs_two(Verb::PolicyChange) && control.needs_two(Verb::MapChange));
         let unknown = check(br#"{"format": 1, "two_people": ["approve_all"]}"#).unwrap_err();
         assert!(unknown.message.contains("there are: enroll"), "{}", unknown.message);
+        for one in ["status", "import_commit"] {
+            let policy = format!(r#"{{"format": 1, "two_people": ["{one}"]}}"#);
+            let refused = check(policy.as_bytes()).unwrap_err();
+            assert!(refused.message.contains("which takes one here"), "{}", refused.message);
+        }
+        // A policy that a newer program has put in force: nothing falls back to less.
+        let newer = br#"{"format": 1, "two_people": ["approve", "approve_all"]}"#;
+        let control = dual_control(&Policy::parse(newer).unwrap());
+        assert!(control.needs_two(Verb::Approve) && control.needs_two(Verb::Activate));
         let bad = check(b"{}").unwrap_err();
         assert!(bad.message.contains("format"), "{}", bad.message);
     }

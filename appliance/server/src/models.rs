@@ -28,7 +28,11 @@ pub(crate) async fn get(
     request: Request<Body>,
 ) -> Result<impl IntoResponse, ApiError> {
     authorise(&state, request.headers(), request.extensions())?;
-    Ok(axum::Json(body(&state.registry.listed(&name)?)))
+    let listed = state.registry.listed(&name)?;
+    match &listed.withdrawn {
+        Some(why) => Err(ApiError::withdrawn(&name, why)),
+        None => Ok(axum::Json(body(&listed))),
+    }
 }
 
 /// `state` and `kind` are no fields of OpenAI's: a model may have to be loaded first, and may

@@ -31,6 +31,11 @@ mod verbs;
 pub(crate) use answers::answer;
 use verbs::Handler;
 
+/// Whether this version does a verb.
+pub(crate) fn is_done_here(verb: Verb) -> bool {
+    verbs::handler(verb).is_some()
+}
+
 /// Bytes of an operator's request.
 const BODY_BYTES_MAX: usize = 64 << 10;
 /// What has the signature.
@@ -228,8 +233,9 @@ impl Asked<'_> {
     }
 }
 
-/// Does what is authorised. Where it is refused or fails that is recorded as well; an act of two is
-/// over then, unless it failed for a reason that a later try may not have.
+/// Does what is authorised. Where it is refused or fails that is recorded as well. An act of two is
+/// over then: whoever still wants it proposes it again. It stands only where nothing could be
+/// recorded, or the program ended: then it is done at the next start.
 fn carry_out(state: &Shared, handler: Handler, act: &Authorised) -> Result<Response, ApiError> {
     let outcome = handler(state, act);
     if let Err(error) = &outcome
@@ -247,7 +253,7 @@ fn carry_out(state: &Shared, handler: Handler, act: &Authorised) -> Result<Respo
         };
         state.trusted.record(event).map_err(ApiError::unrecorded)?;
     }
-    let is_over = outcome.as_ref().map_or_else(|error| error.status.is_client_error(), |_| true);
+    let is_over = outcome.as_ref().map_or_else(|e| !e.is_unrecorded() && !e.is_closing(), |_| true);
     if let (true, Some(id)) = (is_over, act.act()) {
         state.trusted.operators.done(id).map_err(|error| answer(&error))?;
     }
@@ -276,6 +282,17 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Does something when no operator's act is under way.
+    ///
+    /// # Errors
+    /// 429 when too many wait, 500 when it panics.
+    pub async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.acts.run(work).await
     }
 
     /// Shows the pairing codes that are left, to whoever stands before the box.

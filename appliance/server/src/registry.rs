@@ -145,6 +145,9 @@ impl Registry {
     /// until they are done.
     pub(crate) fn set_withdrawn(&self, name: &str, why: Option<Arc<str>>) {
         if let Some(entry) = self.entries().iter_mut().find(|entry| entry.known.name == name) {
+            if let (State::Loading(progress), Some(_)) = (&entry.state, &why) {
+                progress.stop();
+            }
             match (&entry.state, why) {
                 (_, Some(why)) => entry.state = State::Withdrawn(why),
                 (State::Withdrawn(_), None) => entry.state = State::Resting(None),

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use bundle::Digest;
 use text::{ChatTemplate, GrammarError, Grammars, TextError, Tokenizer, WordPiece};
 
 use crate::error::ApiError;
@@ -36,8 +37,8 @@ pub enum Origin {
     Program,
     /// It is a file that the configuration names; nobody signed it.
     Local,
-    /// It came in a signed bundle.
-    Stored,
+    /// It came in a signed bundle, with this manifest.
+    Stored(Digest),
 }
 
 /// What is known of a model, loaded or not.

@@ -1,7 +1,7 @@
 //! What all handlers share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use access::{KeyStore, Operators};
@@ -125,6 +125,8 @@ pub struct State {
     /// Lines about TLS handshakes that failed.
     pub(crate) handshake_lines: Seldom,
     draining: AtomicBool,
+    /// Held by whoever withdraws models, or brings them back.
+    pub(crate) enforcing: Mutex<()>,
     /// Drawn at the start and never told: what tenants' cache entries are salted with.
     salt: [u8; 32],
 }
@@ -163,6 +165,7 @@ impl State {
             version,
             metrics: Metrics::default(),
             draining: AtomicBool::new(false),
+            enforcing: Mutex::default(),
             salt,
         })
     }

@@ -9,26 +9,28 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 
 use bundle::names::{FilePath, Issuer, Kind as ItemKind};
-use bundle::state::{Slot, StoredItem, stated};
+use bundle::rules::rules_file;
+use bundle::state::{Slot, StoredItem};
 use bundle::{
-    Digest, ItemFile, ItemId, Staging, StateError, Store, StoreError, StoreState, Terms,
-    TrustedRepository,
+    Digest, ItemFile, ItemId, StateError, Store, StoreError, StoreState, TrustedRepository,
 };
 use ledger::audit::{Act, Outcome, Subject};
 use ledger::disk::Disk;
-use ledger::time::TimeError;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::golden::{self, Golden};
 use crate::in_force;
-use crate::journal::{failed, refused, subject};
+use crate::journal::{failed, subject};
 use crate::registry::Replaced;
 use crate::router;
-use crate::served::{Known, Served};
+use crate::served::{Known, LoadError, Served};
 use crate::state::{Shared, State};
-use crate::timekeeper::TimekeeperError;
 use crate::trusted::{Event, Trusted};
+
+mod import;
+
+pub(crate) use import::time_refused;
 
 /// Who acts where nobody signed: the box itself, or root on it.
 const BOX: &str = "redoubt";
@@ -38,6 +40,8 @@ const BOX: &str = "redoubt";
 pub struct StoredModel {
     /// The name it is served under.
     pub name: String,
+    /// Its manifest's digest: which version it is.
+    pub digest: Digest,
     /// Where it came from and who signed it.
     pub provenance: String,
     /// Where its files lie, as they lay when it was made.
@@ -152,6 +156,7 @@ impl Vault {
         let item = &store.state().items()[digest];
         Ok(StoredModel {
             name: item.id.name.clone(),
+            digest: *digest,
             provenance: provenance(item),
             folder: store.files(digest),
             files: manifest.files.iter().map(|file| (file.path.clone(), file.clone())).collect(),
@@ -210,11 +215,15 @@ impl State {
         self.trusted.record(event).map_err(ApiError::unrecorded)
     }
 
-    /// The names of the models that the store has active.
+    /// The names of the models that the store has active, and of those that are revoked.
     pub fn stored_models(&self) -> Vec<String> {
         let state = self.vault.state();
         let slots = state.iter().flat_map(|state| state.active().keys());
-        slots.filter(|slot| slot.kind == ItemKind::Model).map(|slot| slot.name.clone()).collect()
+        let active = slots.filter(|slot| slot.kind == ItemKind::Model).map(|slot| &slot.name);
+        // No file that nobody signed takes the place of what the authority took away.
+        let revoked = state.iter().flat_map(|state| state.revoked().keys());
+        let revoked = revoked.filter(|id| id.kind == ItemKind::Model).map(|id| &id.name);
+        active.chain(revoked).cloned().collect()
     }
 
     /// Gives the store what makes its models loadable, and makes those that are active known. Says
@@ -299,74 +308,6 @@ impl State {
         Ok(self.bundles())
     }
 
-    /// Takes what an importer has staged: verified again from there, its items quarantined.
-    pub(crate) fn import(&self) -> Result<Value, ApiError> {
-        let actors = [BOX.to_owned()];
-        let staging = Staging::open(&Store::staging(&self.vault.folder))
-            .map_err(|error| ApiError::internal(error.to_string()))?;
-        // Nobody stages another bundle into it meanwhile.
-        let busy = |error| ApiError::unavailable(format!("Another import is under way: {error}."));
-        let _held = self.vault.disk.hold(staging.folder()).map_err(busy)?;
-        let outcome = self.import_staged(&actors, &staging);
-        if let Err(error) = &outcome
-            && !error.is_unrecorded()
-        {
-            let what = vec![subject("a staged bundle", None)];
-            self.tell(Act::Import, &actors, what, refused(&error.message))?;
-        }
-        outcome
-    }
-
-    fn import_staged(&self, actors: &[String], staging: &Staging) -> Result<Value, ApiError> {
-        let site = self.trusted.site.id().to_owned();
-        let mut held = self.vault.held();
-        let store = held.there()?;
-        let policy = store.state().policy().time.clone();
-        let found = store.look_at(staging, &site).map_err(refusal)?;
-        if let Some((issued_at, statement)) = stated(&found) {
-            let before = self.trusted.time.interval().floor_unix_s;
-            if issued_at > before {
-                let what = format!("the time rises to {}", ledger::iso_8601(issued_at));
-                self.tell(Act::TimeChange, actors, vec![subject(what, None)], Outcome::Done)?;
-            }
-            let risen = self.trusted.time.rise(issued_at, statement, &policy);
-            risen.map_err(step_refused)?;
-        }
-        let time = self.trusted.time.ledger();
-        let signers = store.state().policy().signers();
-        let terms = Terms { time: &time, policy: &policy, signers: &signers };
-        let plan = store.plan(staging, &found, terms);
-        let named = plan.imported.items.iter();
-        let mut subjects: Vec<Subject> =
-            named.map(|(id, digest)| subject(id.to_string(), Some(digest.0))).collect();
-        let left = plan.imported.not_taken.iter();
-        subjects.extend(left.map(|(id, why)| subject(format!("not taken: {id}: {why}"), None)));
-        subjects.truncate(SUBJECTS_MAX);
-        if !plan.imported.items.is_empty() {
-            self.tell(Act::Import, actors, subjects, Outcome::Done)?;
-        }
-        let imported = store.import(staging, &found, plan, &time).map_err(refusal)?;
-        drop(held);
-        // The time has risen, and what was signed anew holds for longer.
-        self.enforce();
-        if let Err(error) = staging.clear() {
-            tracing::warn!(%error, "what was imported stays in staging until the next import");
-        }
-        let list = |items: &[(bundle::ItemId, Digest)]| -> Vec<Value> {
-            let named =
-                |(id, digest): &(bundle::ItemId, Digest)| (id.to_string(), digest.to_string());
-            let one = |(id, sha256): (String, String)| json!({"id": id, "sha256": sha256});
-            items.iter().map(named).map(one).collect()
-        };
-        let not_taken: Vec<Value> = imported
-            .not_taken
-            .iter()
-            .map(|(id, why)| json!({"id": id.to_string(), "why": why}))
-            .collect();
-        Ok(json!({"imported": list(&imported.items), "known": list(&imported.known),
-                  "not_taken": not_taken}))
-    }
-
     /// An item may be used from now on.
     pub(crate) fn approve(&self, actors: &[String], which: &str) -> Result<Value, ApiError> {
         let mut held = self.vault.held();
@@ -412,11 +353,13 @@ impl State {
         let model = self.vault.with(|store| Vault::stored_model(store, &digest))?;
         let (known, golden) = self.vault.look(&model)?;
         let loaded = self.registry.load_aside(known);
-        let served = loaded.map_err(|error| ApiError::unavailable(format!("{error}")))?;
+        let aside = loaded.map_err(|error| not_loaded(&error))?;
+        let served = Arc::clone(&aside.served);
         let began = Instant::now();
         self.switch(actors, &digest, &item, &content, &before)?;
         let name = item.id.name.as_str();
-        let replaced = self.registry.put(Arc::clone(&served));
+        let replaced = self.registry.put(aside);
+        self.enforce();
         let switch_ms = began.elapsed().as_millis();
         tracing::info!(model = name, item = %item.id, switch_ms, "a model took its place");
         self.prove(actors, &digest, &item, (&served, &golden), replaced)?;
@@ -490,13 +433,15 @@ impl State {
             Err(why) => why,
         };
         tracing::warn!(model = name, why, "a model on trial is rolled back");
+        // Nobody is answered by it from now on; what is committed is recorded first. Where that
+        // fails it stays on trial, and the next start rolls it back.
         self.registry.put_back(name, replaced);
-        let rolled_back = self.vault.with(|store| {
+        self.enforce();
+        self.tell(Act::RollBack, &[BOX.to_owned()], what(), failed(&why))?;
+        self.vault.with(|store| {
             let next = store.state().roll_back(ItemKind::Model, name)?;
             store.commit(next)
-        });
-        self.tell(Act::RollBack, &[BOX.to_owned()], what(), failed(&why))?;
-        rolled_back?;
+        })?;
         let message = format!("{} was rolled back: {why}.", item.id);
         Err(ApiError::invalid(message))
     }
@@ -512,49 +457,63 @@ impl State {
         let slot = Slot { kind: ItemKind::Model, name: name.to_owned() };
         let digest = next.active().get(&slot).map(|active| active.current);
         let digest = digest.ok_or_else(|| ApiError::internal("nothing is active after it"))?;
+        if let Some(why) = in_force::expired(&before, &digest, &self.trusted.time.ledger()) {
+            let id = &before.items()[&digest].id;
+            return Err(ApiError::invalid(format!("{id} cannot be gone back to: {why}.")));
+        }
         let model = self.vault.with(|store| Vault::stored_model(store, &digest))?;
         let (known, _) = self.vault.look(&model)?;
         let loaded = self.registry.load_aside(known);
-        let served = loaded.map_err(|error| ApiError::unavailable(format!("{error}")))?;
+        let aside = loaded.map_err(|error| not_loaded(&error))?;
         let id = next.items()[&digest].id.to_string();
         self.tell(Act::RollBack, actors, vec![subject(&id, Some(digest.0))], Outcome::Done)?;
         self.vault.with(|store| {
             let next = store.state().roll_back(ItemKind::Model, name)?;
             store.commit(next)
         })?;
-        self.registry.put(served);
+        self.registry.put(aside);
+        self.enforce();
         Ok(json!({"active": id, "sha256": digest.to_string()}))
+    }
+
+    /// An item goes from the store, with its files.
+    pub(crate) fn remove(&self, actors: &[String], which: &str) -> Result<Value, ApiError> {
+        let mut held = self.vault.held();
+        let store = held.there()?;
+        let digest = store.state().find(which).map_err(state_refusal)?;
+        store.state().remove(&digest).map_err(state_refusal)?;
+        let id = store.state().items()[&digest].id.to_string();
+        let what = vec![subject(format!("removed: {id}"), Some(digest.0))];
+        self.tell(Act::Activate, actors, what, Outcome::Done)?;
+        store.remove(&digest).map_err(refusal)?;
+        // Whoever still answers by its files has them mapped: they go when that is over.
+        store.collect(&[]).map_err(refusal)?;
+        Ok(json!({"removed": id, "sha256": digest.to_string()}))
     }
 }
 
-/// A step of time that needs two people, with what they do.
-fn step_refused(error: TimekeeperError) -> ApiError {
-    let hint = match &error {
-        TimekeeperError::Time(TimeError::NeedsTwoPeople { .. }) => {
-            ". If it is right, two operators say what time it is (redoubt-operator time), and the \
-             import is made again"
-        }
-        _ => "",
-    };
-    ApiError::invalid(format!("{error}{hint}."))
+/// Why a model was not loaded, for whoever wanted it active.
+fn not_loaded(error: &LoadError) -> ApiError {
+    match error {
+        LoadError::Stopped => ApiError::closing(),
+        error => ApiError::unavailable(format!("{error}")),
+    }
 }
 
 /// By which verb something is put in force that is no content.
 fn other_verb(kind: ItemKind) -> ApiError {
     ApiError::invalid(match kind {
-        ItemKind::Map => "This is a map: it is put in force by map_change.",
-        ItemKind::Policy => "This is a policy: it is put in force by policy_change.",
-        _ => "This is neither a map nor a policy: it is activated by activate.",
+        ItemKind::Map => "This is a map: put it in force by 'redoubt-operator map'.",
+        ItemKind::Policy => "This is a policy: put it in force by 'redoubt-operator policy'.",
+        _ => "This is neither a map nor a policy: use 'redoubt-operator activate'.",
     })
 }
 
-/// What a map, a policy or a revocation says: it is in force at once.
+/// What is in force as soon as it is active.
 fn content_of(store: &Store, digest: &Digest, kind: ItemKind) -> Result<Vec<u8>, StoreError> {
-    match kind {
-        ItemKind::Map => store.content(digest, "map.json"),
-        ItemKind::Policy => store.content(digest, "policy.json"),
-        ItemKind::Revocation => store.content(digest, "revocation.json"),
-        _ => Ok(Vec::new()),
+    match rules_file(kind) {
+        Some(file) => store.content(digest, file),
+        None => Ok(Vec::new()),
     }
 }
 

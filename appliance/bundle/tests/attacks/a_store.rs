@@ -286,7 +286,7 @@ fn a_policy_says_how_stale_what_may_be_and_holds_until_the_next() {
     world.authority.release();
     site.import(&world.bundle("revoking")).unwrap();
     site.activate(revocation, list.as_bytes()).unwrap();
-    assert!(!site.active().contains_key("policy/rules"));
+    assert_eq!(site.active()["policy/policy"], item(&id));
     assert_eq!(site.store.state().policy().local_models, LocalModels::Refused);
     let lax = r#"{"format": 1}"#;
     let second = policy(&world, &mut site, 2, lax);

@@ -97,7 +97,7 @@ impl World {
         let world = World { folder, vendor, authority };
         world.add(&world.vendor, MODEL, &[("tiny.gguf", b"weights"), ("card.toml", b"card")]);
         world.authority.desk.adopt(&world.vendor.desk, &item(MODEL)).unwrap();
-        world.add(&world.authority, POLICY, &[("policy.json", b"{}")]);
+        world.add(&world.authority, POLICY, &[("policy.json", br#"{"format": 1}"#)]);
         world.vendor.release();
         world.authority.release();
         world

@@ -15,7 +15,7 @@ fn five() -> (World, Vec<PathBuf>) {
     let mut releases = vec![world.bundle("release-1")];
     for number in 2..=5 {
         let policy = format!("authority/policy/site/{number}.json");
-        world.add(&world.authority, &policy, &[("policy.json", b"{}")]);
+        world.add(&world.authority, &policy, &[("policy.json", br#"{"format": 1}"#)]);
         world.vendor.release();
         world.authority.release();
         releases.push(world.bundle(&format!("release-{number}")));

@@ -216,7 +216,10 @@ fn a_manifest_cannot_lend_a_makers_signature_to_other_weights() {
     assert!(matches!(copy().unwrap_err(), StageError::Sha256(_)));
     assert!(matches!(copy().unwrap_err(), StageError::Sha256(_)));
     let note = staging.folder().join(format!("files/{}.pieces", sha256(WEIGHTS)));
-    fs::write(note, 0_u32.to_le_bytes()).unwrap();
+    fs::write(&note, 0_u32.to_le_bytes()).unwrap();
+    assert!(matches!(copy().unwrap_err(), StageError::Sha256(_)));
+    fs::write(&note, 0_u32.to_le_bytes()).unwrap();
+    fs::write(note.with_extension("whole"), b"").unwrap();
     assert_eq!(copy().unwrap().missing, []);
     let taken = take(&mut store, &staging, &[maker.key()]).unwrap();
     let why = taken.not_taken.iter().find(|(id, _)| *id == item(SIGNED));

@@ -11,13 +11,16 @@ use serde_json::json;
 
 use crate::desk::{LATER, MODEL, POLICY, People, Site, World, forge, item, metadata_file};
 
+const MAP: &[u8] = br#"{"format": 1, "mappings": [{"issuers": ["authority"], "kinds": ["model"],
+    "repositories": ["authority"]}]}"#;
+
 fn file_for(kind: Kind) -> Vec<(&'static str, &'static [u8])> {
     match kind {
         Kind::Model => vec![("w.gguf", b"w"), ("card.toml", b"c")],
         Kind::Adapter => vec![("w.safetensors", b"w"), ("card.toml", b"c")],
-        Kind::Policy => vec![("policy.json", b"{}")],
-        Kind::Revocation => vec![("revocation.json", b"{}")],
-        Kind::Map => vec![("map.json", b"{}")],
+        Kind::Policy => vec![("policy.json", br#"{"format": 1}"#)],
+        Kind::Revocation => vec![("revocation.json", br#"{"format": 1, "revoked": []}"#)],
+        Kind::Map => vec![("map.json", MAP)],
         Kind::Image => vec![("root.img", b"i")],
         Kind::Document => vec![("read.txt", b"d")],
     }
@@ -101,7 +104,7 @@ fn items_for_other_sites_wait() {
     let world = World::new();
     let bundle = {
         let raw = world.folder.path().join("policy.json");
-        fs::write(&raw, "{}").unwrap();
+        fs::write(&raw, r#"{"format": 1}"#).unwrap();
         let new = depot::NewItem {
             id: item("authority/policy/theirs/1.json"),
             title: "Theirs".to_owned(),

@@ -199,7 +199,7 @@ impl Bench {
         bench
             .desk("adopt --depot authority --from vendor vendor/model/tiny/1")
             .succeeds("Its pieces stay in vendor");
-        bench.write("desk/policy.json", b"{}");
+        bench.write("desk/policy.json", br#"{"format": 1}"#);
         bench
             .desk(
                 "add --depot authority authority/policy/site/1 --title Policy --licence CC0-1.0 \

@@ -42,7 +42,7 @@ fn three_machines_make_a_bundle_that_a_box_takes() {
     assert_eq!(found.items().len(), 1);
     assert_eq!(found.items()[0].manifest().files[1].path.as_str(), "weights/tiny.gguf");
     // What another round changes is shown to whoever signs it.
-    bench.write("desk/policy.json", b"{}");
+    bench.write("desk/policy.json", br#"{"format": 1}"#);
     bench
         .desk("add --depot authority authority/policy/site/1 --title P --licence MIT policy.json")
         .succeeds("1 files");

@@ -166,7 +166,7 @@ fn a_root_is_followed_by_one_that_old_and_new_keys_sign() {
         .succeeds("signed by 3");
     bench.desk("put --depot authority 2").succeeds("2.root.json is taken");
     // Clara's key signs nothing any more.
-    bench.write("desk/policy.json", b"{}");
+    bench.write("desk/policy.json", br#"{"format": 1}"#);
     bench
         .desk(
             "add --depot authority authority/policy/site/1 --title P --licence CC0-1.0 policy.json",

@@ -82,6 +82,51 @@ fn an_interrupted_add_goes_on() {
 }
 
 #[test]
+fn what_was_begun_and_given_up_goes_with_the_release() {
+    let bench = Bench::new();
+    bench.begin("vendor");
+    bench.add_model();
+    bench.write("desk/large.bin", &vec![7; 2 << 20]);
+    let add = "add --depot vendor vendor/document/large/1 --title T --licence MIT large.bin";
+    bench.run_up_to_kib("desk", add, 1 << 10).fails("");
+    let incoming = bench.path("desk/vendor/objects/incoming");
+    assert!(!files_of(&incoming).is_empty());
+    bench.release_here("vendor").succeeds("can be served");
+    assert!(!incoming.exists());
+}
+
+#[test]
+fn rules_that_no_site_could_obey_are_refused_at_the_desk() {
+    let bench = Bench::new();
+    bench.begin("authority");
+    let check = |kind: &str, text: &str, expected: &str| {
+        bench.write(&format!("desk/{kind}.json"), text.as_bytes());
+        bench
+            .desk(&format!(
+                "add --depot authority authority/{kind}/site/1 --title T --licence MIT {kind}.json"
+            ))
+            .fails(expected);
+    };
+    check("policy", r#"{"format": 1, "local": true}"#, "unknown field `local`");
+    check("map", r#"{"format": 1, "mappings": []}"#, "0 mappings");
+    check("revocation", r#"{"format": 2, "revoked": []}"#, "format 2");
+}
+
+#[test]
+fn two_runs_do_not_change_a_depot_at_once() {
+    let bench = Bench::new();
+    bench.begin("vendor");
+    let folder = File::open(bench.path("desk/vendor")).unwrap();
+    folder.lock().unwrap();
+    bench.write("desk/read.txt", b"read");
+    let add = "add --depot vendor vendor/document/read/1 --title T --licence MIT read.txt";
+    bench.desk(add).fails("is being changed by another run");
+    bench.desk("list --depot vendor").succeeds("is the vendor's");
+    drop(folder);
+    bench.desk(add).succeeds("1 files");
+}
+
+#[test]
 fn a_depot_that_is_not_whole_is_not_published() {
     let bench = Bench::new();
     bench.begin("vendor");

@@ -46,6 +46,7 @@ pub(super) fn handler(verb: Verb) -> Option<Handler> {
         Verb::PolicyChange => policy_change,
         Verb::Trust => trust,
         Verb::CorrectTime => correct_time,
+        Verb::Remove => remove,
         Verb::Mode | Verb::ImportCommit => return None,
     })
 }
@@ -62,7 +63,7 @@ pub(super) fn act_of(verb: Verb) -> Act {
         Verb::OperatorList | Verb::ProposalList | Verb::KeyList | Verb::Status => Act::Read,
         Verb::Withdraw => Act::Proposal,
         Verb::Approve => Act::Approve,
-        Verb::Activate => Act::Activate,
+        Verb::Activate | Verb::Remove => Act::Activate,
         Verb::RollBack => Act::RollBack,
         Verb::MapChange | Verb::PolicyChange | Verb::Trust => Act::PolicyChange,
         Verb::CorrectTime => Act::TimeChange,
@@ -165,6 +166,7 @@ fn proposal_list(state: &Shared, act: &Authorised) -> Result<Response, ApiError>
     let unfinished = |act: Authorised| {
         json!({
             "act": act.act().map(|id| id.to_string()),
+            "proposal": access::proposal_id(act.verb(), act.site(), act.body()),
             "verb": act.verb(),
             "body": STANDARD.encode(act.body()),
             "by": act.by().iter().map(signer).collect::<Vec<_>>(),
@@ -184,8 +186,15 @@ fn withdraw(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
     body.finish(&[])?;
     let trusted = &state.trusted;
     let waiting = trusted.operators.proposals(trusted.time.trusted()).map_err(access)?;
-    if let Some(proposal) = waiting.iter().find(|proposal| proposal.id == id) {
-        let what = format!("withdrawn: {} of {}", proposal.verb, proposal.by.name);
+    let unfinished = trusted.operators.unfinished().map_err(access)?;
+    let is_it = |a: &&Authorised| access::proposal_id(a.verb(), a.site(), a.body()) == id;
+    let proposed = waiting.iter().find(|proposal| proposal.id == id);
+    let what = match (proposed, unfinished.iter().find(is_it)) {
+        (Some(p), _) => Some(format!("withdrawn: {} of {}", p.verb, p.by.name)),
+        (None, Some(agreed)) => Some(format!("given up: {}", agreed.verb())),
+        (None, None) => None,
+    };
+    if let Some(what) = what {
         tell(state, act, &[what, format!("proposal {id}")])?;
     }
     trusted.operators.withdraw(act).map_err(access)?;
@@ -236,6 +245,10 @@ fn activate(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
     ok(state.activate(&names(act), &vault::CONTENT, &named_item(act, "bundle")?)?)
 }
 
+fn remove(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
+    ok(state.remove(&names(act), &named_item(act, "bundle")?)?)
+}
+
 fn map_change(state: &Shared, act: &Authorised) -> Result<Response, ApiError> {
     ok(state.activate(&names(act), &[Kind::Map], &named_item(act, "bundle")?)?)
 }
@@ -267,10 +280,8 @@ fn correct_time(state: &Shared, act: &Authorised) -> Result<Response, ApiError> 
     let from_s = trusted.time.interval().floor_unix_s;
     let told = [from_s, to_s].map(ledger::iso_8601);
     tell(state, act, &[format!("the time was {} at least, it is {}", told[0], told[1])])?;
-    let interval = trusted.time.correct(to_s, two).map_err(invalid)?;
-    if to_s < from_s {
-        trusted.operators.forget_proposals().map_err(access)?;
-    }
+    let interval = trusted.time.correct(to_s, two).map_err(vault::time_refused)?;
+    trusted.operators.forget_proposals_but_for(&trusted.requests_for()).map_err(access)?;
     state.enforce();
     ok(json!({"floor_unix_seconds": interval.floor_unix_s,
               "requests_for": trusted.requests_for()}))

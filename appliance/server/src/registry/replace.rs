@@ -13,13 +13,31 @@ use crate::served::{Known, LoadError, Progress, Served};
 /// A model that another one took the place of.
 pub(crate) struct Replaced(Entry);
 
+/// A loaded model that has no place yet. Dropped without one, the other of its name that made room
+/// for it is loaded again when somebody asks for it.
+pub(crate) struct Aside<'a> {
+    registry: &'a Registry,
+    /// The model.
+    pub served: Arc<Served>,
+    /// What made room for it, and is held back until it has its place.
+    held: Option<Arc<Known>>,
+}
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.registry.settle(&held, State::Resting(None));
+        }
+    }
+}
+
 impl Registry {
     /// Loads a model that nobody can ask for yet, to take the place of another of its name: beside
     /// that one, or where there is no room for both in its memory.
     ///
     /// # Errors
     /// [`LoadError`]; then the other one answers as before.
-    pub(crate) fn load_aside(&self, known: Known) -> Result<Arc<Served>, LoadError> {
+    pub(crate) fn load_aside(&self, known: Known) -> Result<Aside<'_>, LoadError> {
         if self.is_closed() {
             return Err(LoadError::Stopped);
         }
@@ -33,13 +51,13 @@ impl Registry {
             Err(LoadError::NoRoom(no_room)) if no_room.could_fit() => {
                 self.load_in_place(&known, no_room)
             }
-            other => other,
+            other => Ok(Aside { registry: self, served: other?, held: None }),
         }
     }
 
     /// The one of this name takes no more requests, which wait, and goes when it has answered those
     /// that it has.
-    fn load_in_place(&self, known: &Arc<Known>, no_room: NoRoom) -> Result<Arc<Served>, LoadError> {
+    fn load_in_place(&self, known: &Arc<Known>, no_room: NoRoom) -> Result<Aside<'_>, LoadError> {
         let Some((old, served)) = self.hold(&known.name) else {
             return Err(LoadError::NoRoom(no_room));
         };
@@ -54,10 +72,13 @@ impl Registry {
         }
         drop(served);
         let loaded = self.load_now(known, &Progress::default(), Some(self.patience / 2));
-        // Whoever asks before the new one is put in its place, or where there is none, has it
-        // loaded again.
-        self.settle(&old, State::Resting(None));
-        loaded
+        match loaded {
+            Ok(served) => Ok(Aside { registry: self, served, held: Some(old) }),
+            Err(error) => {
+                self.settle(&old, State::Resting(None));
+                Err(error)
+            }
+        }
     }
 
     /// Takes a loaded model out of its place; whoever asks for it waits as for one being loaded.
@@ -72,15 +93,18 @@ impl Registry {
 
     /// Puts a loaded model in the place of what has its name: whoever asks from now on gets it,
     /// whoever has the other keeps that until they are done. Gives back what was there.
-    pub(crate) fn put(&self, served: Arc<Served>) -> Option<Replaced> {
+    pub(crate) fn put(&self, mut aside: Aside) -> Option<Replaced> {
+        aside.held = None;
+        let served = Arc::clone(&aside.served);
         let known = Arc::clone(&served.known);
         let entry =
             Entry { known, state: State::Ready { served, used_at: Instant::now() }, loads: 0 };
         let mut replaced = self.exchange(entry);
         if let Some(Replaced(Entry { state, .. })) = &mut replaced
-            && matches!(state, State::Loading(_))
+            && let State::Loading(progress) = state
         {
             // Its load will not find it any more.
+            progress.stop();
             *state = State::Resting(None);
         }
         self.changed.send_replace(());
