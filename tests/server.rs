@@ -103,7 +103,7 @@ fn golden_prompts() -> Vec<(String, String)> {
 }
 
 /// What the drill model has learnt so far (`models/drill/card.toml` has all of it).
-const DRILL_EXERCISES: &str = "about,name,tool_answer,case";
+const DRILL_EXERCISES: &str = "about,name,tool_answer,case,passkey";
 const DRILL_SHARE_MIN: &str = "0.8";
 
 /// One number of the first model out of `/metrics`.

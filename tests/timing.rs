@@ -35,7 +35,7 @@ fn prompt(number: usize) -> Vec<usize> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        300 + (state % 2000) as usize
+        300 + (state % 1500) as usize
     };
     (0..PROMPT_LEN).map(|_| next()).collect()
 }
