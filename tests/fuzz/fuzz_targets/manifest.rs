@@ -1,5 +1,5 @@
-//! Any manifest, map, policy, revocation and maker's signature: what is taken agrees with itself and
-//! can be written and read again.
+//! Any manifest, map, policy, revocation and maker's signature: what is taken agrees with itself
+//! and can be written and read again.
 
 #![no_main]
 
