@@ -153,6 +153,15 @@ fn updates_good_and_bad_under_a_running_stream() {
     assert_eq!(text(&answer(&served, &key, "Repeat: hello")), "hello");
     let log = run(&site, &["audit", "show"]).unwrap();
     assert!(log.contains("golden prompt 1 failed"), "{log}");
+
+    // What is active stays; all else can go, with its files.
+    let used = run(&site, &["bundle", "remove", &second]).unwrap_err();
+    assert!(used.contains("is in use"), "{used}");
+    let items = || fs::read_dir(site.path("state/store/items")).unwrap().count();
+    let before = items();
+    run(&site, &["bundle", "remove", &third]).unwrap();
+    assert_eq!(items(), before - 1);
+    assert!(!run(&site, &["bundle", "list"]).unwrap().contains(&third));
 }
 
 /// Memory for one version: the old one ends its stream before the new one is loaded, and whoever
