@@ -196,6 +196,13 @@ fn what_has_expired_is_withdrawn_until_it_is_signed_anew_and_what_is_revoked_is_
     assert_eq!(answer(&served, &key, "Repeat: hello")["error"]["code"], "model_not_found");
     let again = run(&site, &["bundle", "activate", &first]).unwrap_err();
     assert!(again.contains("revoked: it is wrong"), "{again}");
+    // A step of time that needs two people: what was copied waits for them.
+    world.rules("authority/document/late/1.json", "late.txt", "late");
+    world.authority.release_at(NOW + 900 * DAY_S, 200);
+    let far = run(&site, &["import", &path(&world.seal("five", None))]).unwrap_err();
+    assert!(far.contains("needs two people") && far.contains("redoubt-operator time"), "{far}");
+    let copied = fs::read_dir(site.path("state/store/staging/files")).unwrap().count();
+    assert!(copied > 0, "it would have to be copied again");
     let log = run(&site, &["audit", "show"]).unwrap();
     assert!(log.contains("redoubt: model walk (refused: its signatures expired"), "{log}");
 }

@@ -126,7 +126,12 @@ impl State {
         let _turn = self.enforcing.lock().expect("no holder of this lock panics");
         for listed in self.registry.all() {
             let (model, why) = (&listed.known.name, self.withheld(&listed.known));
-            if listed.withdrawn.is_some() == why.is_some() {
+            let is_new = listed.withdrawn.is_some() != why.is_some();
+            if !is_new {
+                // The reason may be another by now, or older.
+                if why.is_some() {
+                    self.registry.set_withdrawn(model, why.map(Arc::from));
+                }
                 continue;
             }
             if self.told(model, why.as_deref()) || why.is_some() {

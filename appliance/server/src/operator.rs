@@ -262,8 +262,8 @@ fn carry_out(state: &Shared, handler: Handler, act: &Authorised) -> Result<Respo
 
 impl State {
     /// Does what two people agreed on before the program ended, as far as it is not done: what
-    /// needs models once they are there, all else at once. What still fails stays on the list and
-    /// is told in the log.
+    /// needs models once they are there, all else at once. What fails is told in the log, and is
+    /// over as well.
     ///
     /// # Errors
     /// When the operators' store cannot be read.

@@ -2,7 +2,7 @@
 //! quarantine.
 
 use bundle::state::stated;
-use bundle::{Digest, Staging, Store, Terms};
+use bundle::{Digest, Staging, Store, StoreError, Terms};
 use ledger::audit::{Act, Outcome, Subject};
 use ledger::time::TimeError;
 use serde_json::{Value, json};
@@ -28,12 +28,6 @@ impl State {
         {
             let what = vec![subject("a staged bundle", None)];
             self.tell(Act::Import, &actors, what, refused(&error.message))?;
-            // What cannot be taken must not stand in the way of another try.
-            if error.status.is_client_error()
-                && let Err(error) = staging.clear()
-            {
-                tracing::warn!(%error, "what was refused stays in staging");
-            }
         }
         outcome
     }
@@ -72,7 +66,14 @@ impl State {
         for subjects in subjects.chunks(SUBJECTS_MAX) {
             self.tell(Act::Import, actors, subjects.to_vec(), Outcome::Done)?;
         }
-        let imported = store.import(staging, &found, plan, &time).map_err(refusal)?;
+        let imported = store.import(staging, &found, plan, &time);
+        if let Err(StoreError::Nothing(_)) = &imported
+            && let Err(error) = staging.clear()
+        {
+            // It stands in the way of another copy of the same.
+            tracing::warn!(%error, "what cannot be taken stays in staging");
+        }
+        let imported = imported.map_err(refusal)?;
         drop(held);
         // The time has risen, and what was signed anew holds for longer.
         self.enforce();
