@@ -65,6 +65,24 @@ fn a_step_beyond_the_limit_needs_two_people() {
 }
 
 #[test]
+fn each_time_that_it_is_set_back_is_counted_and_kept() {
+    let began = TimeLedger::starting_at(1000).unwrap();
+    let later = began.correct(5000, people()).unwrap();
+    assert_eq!((began.lowered(), later.lowered()), (0, 0));
+    let back = later.correct(2000, people()).unwrap();
+    let same = back.correct(2000, people()).unwrap();
+    let again = same.correct(1999, people()).unwrap();
+    assert_eq!((back.lowered(), same.lowered(), again.lowered()), (1, 1, 2));
+    let risen = again.rise(2500, statement(1), &TimePolicy::default()).unwrap();
+    let kept: TimeLedger = serde_json::from_str(&serde_json::to_string(&risen).unwrap()).unwrap();
+    assert_eq!(kept.lowered(), 2);
+    // A ledger of before it was counted.
+    let mut old = serde_json::to_value(&began).unwrap();
+    old.as_object_mut().unwrap().remove("lowered");
+    assert_eq!(serde_json::from_value::<TimeLedger>(old).unwrap(), began);
+}
+
+#[test]
 fn two_people_correct_a_floor_and_what_made_it_wrong_stays_out() {
     let policy = policy(&[]);
     let wrong = at(NOVEMBER_2026, 10)
