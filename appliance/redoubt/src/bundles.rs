@@ -30,8 +30,10 @@ struct Trusted {
 async fn trusted(config: &Config) -> Result<Trusted, Failure> {
     let folder = config.store_dir();
     let state = Store::read(&Disk::real(), &folder).map_err(|error| match error {
-        StoreError::NoStore => Failure::new(error)
-            .hint("'redoubt trust AUTHORITY.root.json' enrols it, once people have compared it"),
+        StoreError::NoStore => Failure::new(error).hint(
+            "'redoubt trust AUTHORITY.root.json' enrols it, once people have compared it; \
+                 where operators are enrolled, two of them by 'redoubt-operator trust'",
+        ),
         error => Failure::new(error),
     })?;
     let answer = call(&config.admin_socket(), Method::GET, "/v1/operator/site", None).await?;

@@ -17,6 +17,11 @@ impl Failure {
         Failure { error: error.to_string(), hint: None }
     }
 
+    /// The same of something among others, which is named.
+    pub fn of(self, name: impl fmt::Display) -> Failure {
+        Failure { error: format!("{name}: {}", self.error), ..self }
+    }
+
     /// What to do next.
     pub fn hint(self, hint: impl Into<String>) -> Failure {
         Failure { hint: Some(hint.into()), ..self }

@@ -18,13 +18,14 @@ pub async fn run(socket: &Path, files: &[std::path::PathBuf]) -> Result<(), Fail
     for file in files {
         match carry(socket, file).await {
             Ok(told) => screen::show(&screen::plain(&told))?,
-            Err(why) => refused.push(format!("{}: {why}", file.display())),
+            Err(why) => refused.push(why.of(file.display())),
         }
     }
-    match refused.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::new(refused.join("\n"))),
+    let last = refused.pop();
+    for failure in refused {
+        eprintln!("{failure}");
     }
+    last.map_or(Ok(()), Err)
 }
 
 async fn carry(socket: &Path, file: &Path) -> Result<String, Failure> {

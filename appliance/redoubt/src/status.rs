@@ -88,7 +88,8 @@ fn site(status: &Value) -> String {
 /// The age of what is trusted.
 fn content(content: &Value) -> String {
     if content.is_null() {
-        return "content   no authority is trusted: 'redoubt trust' enrols one\n".to_owned();
+        return "content   no authority is trusted: 'redoubt trust', or two operators, enrol one\n"
+            .to_owned();
     }
     let mut told = String::new();
     for issuer in ["authority", "vendor"] {
