@@ -26,7 +26,7 @@ pub use keys::{DrawnKey, KeyInfo, KeyStore, NewKey, Principal};
 pub use operators::{
     EnrollBody, OPERATORS_MAX, Operator, Operators, RevokeBody, Revoked, WithdrawBody,
 };
-pub use pairing::{NoCode, PairRequest, PairingCode, WRONG_TRIES_MAX};
+pub use pairing::{FirstOperator, NoCode, PairRequest, PairingCode, WRONG_TRIES_MAX};
 pub use proposals::{
     ActId, PROPOSALS_MAX, PROPOSALS_OF_ONE_MAX, Proposal, UNFINISHED_MAX, proposal_id,
 };

@@ -132,6 +132,27 @@ pub struct PairRequest {
     pub proof: [u8; 32],
 }
 
+/// One of the two people that a box was set up for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstOperator {
+    /// Who.
+    pub name: String,
+    /// With which key.
+    pub key: PublicKey,
+}
+
+impl FirstOperator {
+    /// Checks a name and a key in Base64.
+    ///
+    /// # Errors
+    /// [`Refusal::Name`] or [`Refusal::Key`].
+    pub fn new(name: &str, public_key: &str) -> Result<FirstOperator, Refusal> {
+        check_name(name)?;
+        let key = PublicKey::from_base64(public_key)?;
+        Ok(FirstOperator { name: name.to_owned(), key })
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PairJson {
@@ -155,6 +176,18 @@ impl PairRequest {
         let reason = || "proof is not 32 bytes in lower case hexadecimal".to_owned();
         let proof = unhex(&request.proof).ok_or_else(|| Refusal::Malformed { reason: reason() })?;
         Ok(PairRequest { name: request.name, key, proof })
+    }
+
+    /// Where a box was set up for two people, nobody else is one of the first.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAmongTheFirst`].
+    pub fn check_first(&self, first: &[FirstOperator]) -> Result<(), Refusal> {
+        let is_this = |one: &FirstOperator| one.name == self.name && one.key == self.key;
+        match first.is_empty() || first.iter().any(is_this) {
+            true => Ok(()),
+            false => Err(Refusal::NotAmongTheFirst { name: self.name.clone() }),
+        }
     }
 
     /// Its JSON.

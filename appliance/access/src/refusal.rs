@@ -164,6 +164,15 @@ pub enum Refusal {
         /// Whose.
         name: String,
     },
+    /// The box was set up for others.
+    #[error(
+        "this box was set up for two people, and '{name}' with this key is not one of them; use \
+         the name and key that its site.toml has, or set it up anew"
+    )]
+    NotAmongTheFirst {
+        /// Who asked.
+        name: String,
+    },
     /// No room for a further operator.
     #[error("there are as many operators on record as there may be; revoke some, or set up anew")]
     TooManyOperators,

@@ -5,8 +5,8 @@
 mod site;
 
 use access::{
-    AHEAD_S_MAX, AccessError, BODY_BYTES_MAX, Decision, NoCode, Operators, PairRequest,
-    PairingCode, Refusal, TrustedTime, Unverified, Verb, WRONG_TRIES_MAX,
+    AHEAD_S_MAX, AccessError, BODY_BYTES_MAX, Decision, FirstOperator, NoCode, Operators,
+    PairRequest, PairingCode, Refusal, TrustedTime, Unverified, Verb, WRONG_TRIES_MAX,
 };
 use site::{HOUR_S, NOW_S, Person, SITE, Site, enroll_body, pair_request};
 
@@ -407,6 +407,22 @@ fn pairing_codes_serve_one_person_once() {
         }
         pair_request(&site.carol, &codes[0])
     });
+}
+
+#[test]
+fn a_box_that_was_set_up_for_two_people_takes_nobody_else() {
+    let site = Site::bare();
+    let code = site.operators.pairing_codes().unwrap().remove(0);
+    let first = [&site.anna, &site.boris]
+        .map(|one| FirstOperator::new(one.name, &one.key().to_base64()).unwrap());
+    assert_eq!(pair_request(&site.anna, &code).check_first(&first), Ok(()));
+    assert_eq!(pair_request(&site.carol, &code).check_first(&[]), Ok(()));
+    let with_annas_name = Person::new("anna");
+    for other in [&site.carol, &with_annas_name] {
+        let refused = pair_request(other, &code).check_first(&first);
+        assert_eq!(refused, Err(Refusal::NotAmongTheFirst { name: other.name.to_owned() }));
+    }
+    assert!(FirstOperator::new("Anna", "").is_err() && FirstOperator::new("anna", "AAAA").is_err());
 }
 
 #[test]

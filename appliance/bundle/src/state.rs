@@ -500,21 +500,27 @@ impl StoreState {
         Ok(next)
     }
 
-    /// What is active and has yet to prove itself.
-    pub fn on_trial(&self) -> Vec<(ItemId, Digest)> {
-        let on_trial = self.active.values().filter(|active| active.is_on_trial);
-        let named = on_trial.filter_map(|active| {
-            Some((self.items.get(&active.current)?.id.clone(), active.current))
-        });
-        named.collect()
+    /// What is active of a kind and has yet to prove itself.
+    pub fn on_trial(&self, kind: Kind) -> Vec<(ItemId, Digest)> {
+        let on_trial = self
+            .active
+            .iter()
+            .filter(|(slot, active)| active.is_on_trial && slot.kind == kind)
+            .filter_map(|(_, active)| {
+                Some((self.items.get(&active.current)?.id.clone(), active.current))
+            });
+        on_trial.collect()
     }
 
-    /// What was on trial when the power failed is rolled back.
+    /// What was on trial when the power failed is rolled back. An image is not: it is on trial over
+    /// boots, and whoever boots it says how that went.
     pub fn after_a_cut(&self) -> StoreState {
+        let is_cut_off =
+            |slot: &Slot, active: &Active| active.is_on_trial && slot.kind != Kind::Image;
         let on_trial: Vec<Slot> = self
             .active
             .iter()
-            .filter(|(_, active)| active.is_on_trial)
+            .filter(|(slot, active)| is_cut_off(slot, active))
             .map(|(slot, _)| slot.clone())
             .collect();
         on_trial.iter().fold(self.clone(), |state, slot| {

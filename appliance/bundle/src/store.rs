@@ -152,6 +152,28 @@ fn may_come_in(
     Ok(signature)
 }
 
+fn read_manifest(
+    disk: &Disk,
+    item: &Path,
+    id: &ItemId,
+    digest: &Digest,
+) -> Result<Manifest, StoreError> {
+    let path = item.join(MANIFEST);
+    let bytes = disk.read(&path, MANIFEST_BYTES_MAX as usize)?;
+    match digest::sha256(&bytes) == *digest {
+        true => Ok(Manifest::parse(&bytes, id)?),
+        false => Err(StoreError::Damaged { path }),
+    }
+}
+
+fn check_file(path: &Path, file: &ItemFile) -> Result<(), StoreError> {
+    match is_whole(path, file) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(StoreError::Damaged { path: path.to_owned() }),
+        Err(source) => Err(StoreError::Read { path: path.to_owned(), source }),
+    }
+}
+
 fn make_folder(disk: &Disk, path: &Path) -> Result<(), DiskError> {
     match disk.is_dir(path)? {
         true => Ok(()),
@@ -209,7 +231,7 @@ impl Store {
         store.collect(&[])?;
         let settled = store.state.after_a_cut();
         if settled != store.state {
-            tell(&store.state.on_trial()).map_err(StoreError::Untold)?;
+            tell(&store.state.on_trial(names::Kind::Model)).map_err(StoreError::Untold)?;
             store.commit(settled)?;
         }
         Ok(store)
@@ -251,6 +273,25 @@ impl Store {
         Ok(())
     }
 
+    /// An item of a store that another program holds, every file of it checked: its manifest, and
+    /// the folder of its files. For whoever only reads.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn read_item(
+        disk: &Disk,
+        folder: &Path,
+        (id, digest): (&ItemId, &Digest),
+    ) -> Result<(Manifest, PathBuf), StoreError> {
+        let item = folder.join(ITEMS).join(digest.to_string());
+        let manifest = read_manifest(disk, &item, id, digest)?;
+        let files = item.join(FILES);
+        for file in &manifest.files {
+            check_file(&files.join(file.path.as_str()), file)?;
+        }
+        Ok((manifest, files))
+    }
+
     fn item_folder(&self, digest: &Digest) -> PathBuf {
         self.folder.join(ITEMS).join(digest.to_string())
     }
@@ -272,12 +313,7 @@ impl Store {
     pub fn manifest(&self, digest: &Digest) -> Result<Manifest, StoreError> {
         let unknown = || StateError::Unknown(digest.to_string());
         let item = self.state.items().get(digest).ok_or_else(unknown)?;
-        let path = self.item_folder(digest).join(MANIFEST);
-        let bytes = self.disk.read(&path, MANIFEST_BYTES_MAX as usize)?;
-        match digest::sha256(&bytes) == *digest {
-            true => Ok(Manifest::parse(&bytes, &item.id)?),
-            false => Err(StoreError::Damaged { path }),
-        }
+        read_manifest(&self.disk, &self.item_folder(digest), &item.id, digest)
     }
 
     /// Checks an item's files against its manifest, on all cores.
@@ -287,17 +323,9 @@ impl Store {
     pub fn check(&self, digest: &Digest) -> Result<Manifest, StoreError> {
         let manifest = self.manifest(digest)?;
         for file in &manifest.files {
-            self.check_file(&self.path(digest, &file.path), file)?;
+            check_file(&self.path(digest, &file.path), file)?;
         }
         Ok(manifest)
-    }
-
-    fn check_file(&self, path: &Path, file: &ItemFile) -> Result<(), StoreError> {
-        match is_whole(path, file) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(StoreError::Damaged { path: path.to_owned() }),
-            Err(source) => Err(StoreError::Read { path: path.to_owned(), source }),
-        }
     }
 
     /// A small file of an item: a policy, a map, a card.

@@ -138,8 +138,9 @@ fn described(found: &VerifiedBundle) -> String {
     out
 }
 
-/// `redoubt import`: verifies, copies into staging, and reports to the server, which takes it.
-pub async fn import(config: &Config, paths: &[PathBuf]) -> Result<(), Failure> {
+/// `redoubt import`: verifies, copies into staging, and reports to the server, which takes it; what
+/// came of it, in words.
+pub async fn import(config: &Config, paths: &[PathBuf]) -> Result<String, Failure> {
     let trusted = trusted(config).await?;
     let volumes = open_all(paths)?;
     let found = look(&trusted, &volumes)?;
@@ -149,7 +150,7 @@ pub async fn import(config: &Config, paths: &[PathBuf]) -> Result<(), Failure> {
         found.items().iter().filter(|item| !known.contains_key(&item.manifest_sha256())).collect();
     copy(&trusted, &found, &wanted, &volumes)?;
     let answer = call(&config.admin_socket(), Method::POST, "/admin/import", None).await?;
-    screen::show(&screen::plain(&told(&answer)))
+    Ok(told(&answer))
 }
 
 fn copy(

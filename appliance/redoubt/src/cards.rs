@@ -66,6 +66,12 @@ pub fn golden(card: &[u8]) -> Result<Vec<Golden>, String> {
     card.golden.into_iter().map(golden_line).collect()
 }
 
+/// The drill model's name and golden prompts.
+pub fn drill() -> (String, Vec<Golden>) {
+    let card: Card = toml::from_str(CARDS[0]).expect("the tests parse every card");
+    (card.name, golden(CARDS[0].as_bytes()).expect("the tests parse its golden prompts"))
+}
+
 fn golden_line(line: GoldenLine) -> Result<Golden, String> {
     let wrong = |what: &str| format!("the golden prompt {:?} {what}", line.prompt);
     let tolerance = || line.tolerance.filter(|t| *t > 0.0).ok_or_else(|| wrong("has no tolerance"));

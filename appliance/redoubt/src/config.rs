@@ -6,19 +6,33 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use access::FirstOperator;
 use serde::Deserialize;
-use server::{HttpLimits, Listen, TlsFiles};
+use server::{HttpLimits, Images, Listen, TlsFiles};
 
 use crate::failure::Failure;
 use crate::first_key::quoted;
 use crate::load::Source;
 use crate::own_certificate;
 
+/// The drill model among `models`.
+pub const DRILL: &str = "drill";
+
+/// Images of the operating system.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImageKeys {
+    /// Version of the one that runs.
+    running: u64,
+    /// Version of one that did not come up.
+    failed: Option<u64>,
+}
+
 /// All there is to configure.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Model files; the drill model where none is named.
+    /// Model files; `drill` is the drill model, which is served where none is named.
     models: Vec<PathBuf>,
     /// Address of the API.
     pub listen: SocketAddr,
@@ -31,6 +45,10 @@ pub struct Config {
     /// TLS with a certificate of the box's own, for these host names and addresses; instead of the
     /// two files.
     tls_names: Option<Vec<String>>,
+    /// Whom the pairing codes of the first start are for; whoever has them, if nobody is named.
+    first_operators: Vec<::site::settings::FirstOperator>,
+    /// What the machine below says of its images, where it was started from one.
+    image: Option<ImageKeys>,
     /// mTLS: PEM file of the authorities whose clients are let in.
     tls_client_authorities: Option<PathBuf>,
     /// Positions per sequence; the model's own context bounds it.
@@ -63,6 +81,8 @@ impl Default for Config {
             tls_certificates: None,
             tls_key: None,
             tls_names: None,
+            first_operators: Vec::new(),
+            image: None,
             tls_client_authorities: None,
             context_len: None,
             memory_mib: None,
@@ -132,7 +152,7 @@ impl Config {
     pub fn sources(&self) -> Vec<Source> {
         match self.models.as_slice() {
             [] => vec![Source::Drill],
-            files => files.iter().cloned().map(Source::File).collect(),
+            files => files.iter().map(|file| source(file)).collect(),
         }
     }
 
@@ -163,6 +183,22 @@ impl Config {
     fn own_certificate(&self) -> Option<TlsFiles> {
         self.tls_names.as_ref()?;
         Some(own_certificate::files(&self.state_dir, self.tls_client_authorities.clone()))
+    }
+
+    /// Whom the box was set up for.
+    pub fn first_operators(&self) -> Result<Vec<FirstOperator>, Failure> {
+        let known = |one: &::site::settings::FirstOperator| {
+            FirstOperator::new(&one.name, &one.public_key).map_err(|refusal| {
+                Failure::new(format!("'first_operators', '{}': {refusal}", one.name))
+                    .hint("'redoubt-operator key show' prints a name and its public key")
+            })
+        };
+        self.first_operators.iter().map(known).collect()
+    }
+
+    /// What the machine below says of its images.
+    pub fn images(&self) -> Option<Images> {
+        self.image.map(|ImageKeys { running, failed }| Images { running, failed })
     }
 
     /// Where signed content is kept.
@@ -218,6 +254,13 @@ impl Config {
             ));
         }
         Ok(Listen { address: self.listen, admin_socket: self.admin_socket(), tls })
+    }
+}
+
+fn source(file: &Path) -> Source {
+    match file == Path::new(DRILL) {
+        true => Source::Drill,
+        false => Source::File(file.to_owned()),
     }
 }
 

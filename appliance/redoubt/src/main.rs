@@ -7,9 +7,11 @@ mod cards;
 mod chat;
 mod client;
 mod config;
+mod console;
 mod drill;
 mod failure;
 mod first_key;
+mod image;
 mod inspect;
 mod keys;
 mod load;
@@ -17,12 +19,16 @@ mod own_certificate;
 mod pairing;
 mod request;
 mod screen;
+mod self_test;
 mod serve;
+mod site_settings;
 mod state_dir;
 mod status;
+mod stick;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -94,6 +100,8 @@ forgets the conversation. Example:
         #[arg(required = true, value_name = "FOLDER")]
         folders: Vec<PathBuf>,
     },
+    /// Take what is on a stick that was plugged in: bundles, and requests in the folder 'requests'.
+    Stick(stick::Stick),
     /// Trust an authority, and a vendor beside it: their first roots, compared by people.
     #[command(after_help = "Examples:
   redoubt trust authority.root.json --vendor vendor.root.json
@@ -117,6 +125,20 @@ forgets the conversation. Example:
     /// Look into bundles, and at what was imported.
     #[command(subcommand)]
     Bundle(Bundle),
+    /// Ask the running server what the drill model must answer, once it is ready.
+    SelfTest {
+        /// Seconds to wait until it is ready.
+        #[arg(long, default_value_t = 600, value_name = "N")]
+        timeout_s: u64,
+    },
+    /// Show on this terminal who the box is, how it stands and what to do next, until stopped.
+    Console(console::Console),
+    /// From an activated image to one that boots: the box's own steps.
+    #[command(subcommand)]
+    Image(image::Image),
+    /// Check what an installer says of a site, or put it into effect on the box.
+    #[command(subcommand)]
+    Site(SiteVerb),
     /// The audit log: verify it, show it, print its checkpoint.
     #[command(subcommand)]
     Audit(Audit),
@@ -182,6 +204,19 @@ enum Bundle {
         /// The model's name.
         model: String,
     },
+}
+
+#[derive(Subcommand)]
+enum SiteVerb {
+    /// Check a site.toml, before it goes to a box: its form, addresses, names and keys.
+    #[command(after_help = "Example:
+  redoubt site check /media/stick/site.toml")]
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Put a box's settings into effect, at a boot: its name, its network, what it serves.
+    Apply(site_settings::Apply),
 }
 
 #[derive(Subcommand)]
@@ -262,7 +297,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
-    let config = Config::load(arguments.config.as_deref())?;
+    let config = match (Config::load(arguments.config.as_deref()), &arguments.verb) {
+        // The screen shows why there is no configuration.
+        (Err(_), Some(Verb::Console(_))) => Config::default(),
+        (loaded, _) => loaded?,
+    };
     let socket = config.admin_socket();
     match arguments.verb.unwrap_or(Verb::Serve { models: Vec::new() }) {
         Verb::Serve { models } => serve::run(config.with_models(models)),
@@ -275,7 +314,18 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Audit(Audit::Verify { log, checkpoints }) => log.open(&config)?.verify(&checkpoints),
         Verb::Audit(Audit::Show { log, from, json }) => log.open(&config)?.show(from, json),
         Verb::Audit(Audit::Checkpoint { log }) => log.open(&config)?.checkpoint(),
-        Verb::Import { folders } => client::block_on(bundles::import(&config, &folders)),
+        Verb::SelfTest { timeout_s } => {
+            client::block_on(self_test::run(&socket, Duration::from_secs(timeout_s)))
+        }
+        Verb::Console(console) => client::block_on(console.run(arguments.config)),
+        Verb::Image(step) => step.run(),
+        Verb::Site(SiteVerb::Check { file }) => site_settings::check(&file),
+        Verb::Site(SiteVerb::Apply(apply)) => apply.run(),
+        Verb::Import { folders } => client::block_on(async {
+            let told = bundles::import(&config, &folders).await?;
+            screen::show(&screen::plain(&told))
+        }),
+        Verb::Stick(stick) => client::block_on(stick.run(&config)),
         Verb::Trust { authority, vendor } => {
             client::block_on(bundles::trust(&socket, authority.as_deref(), vendor.as_deref()))
         }

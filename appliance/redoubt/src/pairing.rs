@@ -10,7 +10,8 @@ use ledger::disk::Disk;
 use crate::failure::Failure;
 use crate::screen;
 
-const FILE: &str = "pairing-codes";
+/// In the state folder.
+pub const FILE: &str = "pairing-codes";
 
 /// What is shown with the codes.
 pub struct Board {

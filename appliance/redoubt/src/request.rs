@@ -28,7 +28,8 @@ pub async fn run(socket: &Path, files: &[std::path::PathBuf]) -> Result<(), Fail
     last.map_or(Ok(()), Err)
 }
 
-async fn carry(socket: &Path, file: &Path) -> Result<String, Failure> {
+/// Hands one file over: what it has led to, in words.
+pub async fn carry(socket: &Path, file: &Path) -> Result<String, Failure> {
     let call = call(&read(file)?).map_err(|why| {
         Failure::new(why).hint("'redoubt-operator sign VERB … --out FILE' writes such a file")
     })?;

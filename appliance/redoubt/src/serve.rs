@@ -62,11 +62,14 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let vault = Vault::open(&Disk::real(), &config.store_dir(), &trusted).map_err(|error| {
         Failure::new(error).hint("a damaged store is not replaced; restore it, or move it away")
     })?;
-    let stores = Stores { keys, trusted, vault, show_codes };
+    let first_operators = config.first_operators()?;
+    let stores =
+        Stores { keys, trusted, vault, first_operators, images: config.images(), show_codes };
     let state = State::new(stores, clock, config.limits(), version);
     let state = state
         .map_err(|error| Failure::new(format!("the system has no random numbers: {error}")))?;
     let state = Arc::new(state);
+    state.settle_image().map_err(|error| Failure::new(error.message))?;
     state.finish_acts(false).map_err(Failure::new)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -57,7 +57,8 @@ pub enum Check {
 }
 
 impl Golden {
-    fn request(&self, model: &str, kind: Kind) -> (&'static str, Value) {
+    /// Its path and body.
+    pub fn request(&self, model: &str, kind: Kind) -> (&'static str, Value) {
         match kind {
             Kind::Embeddings => ("/v1/embeddings", json!({"model": model, "input": self.prompt})),
             Kind::Chat => {
@@ -69,8 +70,11 @@ impl Golden {
         }
     }
 
-    /// Whether a response holds, or what was answered instead.
-    fn holds(&self, response: &Value) -> Result<(), String> {
+    /// Whether a response holds.
+    ///
+    /// # Errors
+    /// What was answered instead.
+    pub fn holds(&self, response: &Value) -> Result<(), String> {
         let answer = response["choices"][0]["message"]["content"].as_str().unwrap_or_default();
         let numbers = |list: &Value, of: &dyn Fn(&Value) -> Option<f64>| -> Vec<f64> {
             list.as_array().into_iter().flatten().filter_map(of).collect()

@@ -64,4 +64,5 @@ pub use state::{HttpLimits, Shared, ShowCodes, State, Stores};
 pub use timekeeper::{Timekeeper, TimekeeperError};
 pub use tls::{TlsError, TlsFiles, fingerprint};
 pub use trusted::{AUDIT_FOLDER, Event, Trusted, TrustedError};
+pub use vault::image::Images;
 pub use vault::{Look, StoredModel, Vault};

@@ -77,6 +77,7 @@ fn pair_now(state: &State, body: &[u8]) -> Result<Response, ApiError> {
         outcome,
     };
     let paired = PairRequest::from_json(body).map_err(AccessError::from).and_then(|request| {
+        request.check_first(&state.first_operators)?;
         let (site, time) = (trusted.requests_for(), trusted.time.trusted());
         trusted.operators.pair_recorded(&request, &site, time, |operator| {
             let who = format!("operator {} is enrolled by a pairing code", operator.name);

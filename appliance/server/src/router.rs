@@ -12,6 +12,7 @@ use crate::auth::LocalSocket;
 use crate::error::ApiError;
 use crate::observe::{Arrival, Trace};
 use crate::state::Shared;
+use crate::vault::image;
 use crate::{admin, chat, completions, embeddings, health, id, metrics, models, operator};
 
 /// What is served over the network.
@@ -43,6 +44,7 @@ pub(crate) fn local(state: &Shared) -> Router {
             .route("/admin/keys/{id}", delete(admin::revoke_key))
             .route("/admin/bundles", get(admin::list_bundles))
             .route("/admin/bundles/{verb}", post(admin::act_on_bundle))
+            .route("/admin/image/good", post(image::good))
             .route("/admin/import", post(admin::import))
             .route("/admin/trust", post(admin::trust)),
         state,

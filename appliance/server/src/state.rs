@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use access::{KeyStore, Operators};
+use access::{FirstOperator, KeyStore, Operators};
 use engine::Tenant;
 use ledger::Clock;
 use sha2::{Digest, Sha256};
@@ -20,6 +20,7 @@ use crate::registry::{Registry, Unprepared};
 use crate::seldom::Seldom;
 use crate::trusted::Trusted;
 use crate::vault::Vault;
+use crate::vault::image::Images;
 
 /// Acts of operators that wait for those before; beyond it 429.
 const ACTS_WAITING_MAX: usize = 32;
@@ -91,6 +92,10 @@ pub struct Stores {
     pub trusted: Trusted,
     /// Signed content.
     pub vault: Vault,
+    /// Whom the pairing codes are for; whoever has them, where nobody is named.
+    pub first_operators: Vec<FirstOperator>,
+    /// What the machine below says of its images; nothing where it was not started from one.
+    pub images: Option<Images>,
     /// Shows the pairing codes that are left: called whenever they have changed.
     pub show_codes: ShowCodes,
 }
@@ -108,6 +113,8 @@ pub struct State {
     pub trusted: Trusted,
     /// Signed content.
     pub vault: Vault,
+    pub(crate) first_operators: Vec<FirstOperator>,
+    pub(crate) images: Option<Images>,
     pub(crate) show_codes: ShowCodes,
     /// Wall-clock time, for what is shown to people and peers.
     pub clock: Clock,
@@ -147,7 +154,7 @@ impl State {
     ) -> Result<State, getrandom::Error> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt)?;
-        let Stores { keys, trusted, vault, show_codes } = stores;
+        let Stores { keys, trusted, vault, first_operators, images, show_codes } = stores;
         let bodies_bytes = limits.bodies_bytes_max.max(limits.body_bytes_max);
         let shares = bodies_bytes.div_ceil(SHARE_BYTES).min(Semaphore::MAX_PERMITS);
         Ok(State {
@@ -155,6 +162,8 @@ impl State {
             keys,
             trusted,
             vault,
+            first_operators,
+            images,
             show_codes,
             clock,
             bodies: Arc::new(Semaphore::new(shares)),
@@ -224,7 +233,14 @@ impl State {
         let vault =
             Vault::open(&ledger::disk::Disk::real(), &folder.path().join("store"), &trusted);
         let vault = vault.expect("an empty folder takes a store");
-        let stores = Stores { keys, trusted, vault, show_codes: Box::new(|_| ()) };
+        let stores = Stores {
+            keys,
+            trusted,
+            vault,
+            first_operators: Vec::new(),
+            images: None,
+            show_codes: Box::new(|_| ()),
+        };
         let state = State::new(stores, Clock::fixed(0), HttpLimits::default(), "0");
         Arc::new(state.expect("the system has random numbers"))
     }

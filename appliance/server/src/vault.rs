@@ -28,6 +28,7 @@ use crate::served::{Known, LoadError, Served};
 use crate::state::{Shared, State};
 use crate::trusted::{Event, Trusted};
 
+pub(crate) mod image;
 mod import;
 
 pub(crate) use import::time_refused;
@@ -344,8 +345,10 @@ impl State {
             store.state().activate(&digest, &content, &time)?;
             Ok((content, store.state().clone()))
         })?;
-        if item.id.kind == ItemKind::Policy {
-            in_force::check(&content)?;
+        match item.id.kind {
+            ItemKind::Policy => in_force::check(&content)?,
+            ItemKind::Image => self.check_image(&item.id)?,
+            _ => {}
         }
         if item.id.kind != ItemKind::Model {
             return self.switch(actors, &digest, &item, &content, &before);

@@ -4,6 +4,8 @@
 //! The key is a file today. On the image it is to be the TPM's; whoever signs through [`Site`]
 //! will not notice.
 
+pub mod settings;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

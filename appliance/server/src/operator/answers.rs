@@ -42,6 +42,7 @@ fn status(refusal: &Refusal) -> StatusCode {
 pub(super) fn reason(refusal: &Refusal) -> String {
     match refusal {
         Refusal::Malformed { .. } => "this is no request of the known form".to_owned(),
+        Refusal::NotAmongTheFirst { .. } => "not one of those whom site.toml names".to_owned(),
         other => other.to_string(),
     }
 }

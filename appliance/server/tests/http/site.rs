@@ -94,7 +94,14 @@ impl Site {
         let disk = Disk::faulty(folder.path(), ledger::disk::Plan::none());
         let trusted = Trusted::open(&disk, folder.path(), "0").unwrap();
         let vault = Vault::open(&disk, &folder.path().join("store"), &trusted).unwrap();
-        let stores = Stores { keys, trusted, vault, show_codes: Box::new(|_| ()) };
+        let stores = Stores {
+            keys,
+            trusted,
+            vault,
+            first_operators: Vec::new(),
+            images: None,
+            show_codes: Box::new(|_| ()),
+        };
         let state = Arc::new(State::new(stores, clock, plan.limits.clone(), "0").unwrap());
         state.registry.set_starting(Some("small.gguf".to_owned()));
         let loading = Arc::new(Mutex::new(()));

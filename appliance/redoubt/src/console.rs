@@ -1,0 +1,377 @@
+//! `redoubt console`: the screen in front of the box. It shows who the box is, how it stands, and
+//! what to do next; nobody can type anything there.
+//!
+//! What is shown comes from the running server, and where none answers from what the box left for
+//! people to read. Drawing is a function of that alone.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use access::PairingCode;
+use clap::Args;
+use hyper::Method;
+use serde_json::Value;
+
+use crate::client::call;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::{pairing, screen};
+
+const DRAW_PERIOD: Duration = Duration::from_secs(2);
+const WIDTH: usize = 78;
+const LABEL_WIDTH: usize = 14;
+const MODELS_MAX: usize = 8;
+const LEFT_BYTES_MAX: u64 = 4096;
+const STICK_LINES_MAX: usize = 4;
+
+/// What the console reads beside the server's answers.
+#[derive(Args)]
+pub struct Console {
+    /// What went wrong before the server could start, for people; none where there is no file.
+    #[arg(long, value_name = "FILE", default_value = "/run/redoubt/trouble")]
+    trouble: PathBuf,
+    /// What came of the last stick, for people; none where there is no file.
+    #[arg(long, value_name = "FILE", default_value = "/run/redoubt-import/told")]
+    stick: PathBuf,
+    /// Draw once and end.
+    #[arg(long)]
+    once: bool,
+}
+
+/// Everything that a picture is made of.
+#[derive(Default)]
+struct Seen {
+    status: Option<Value>,
+    fingerprint: Option<String>,
+    host_name: String,
+    addresses: Vec<Ipv4Addr>,
+    codes: Vec<String>,
+    trouble: Option<String>,
+    stick: Option<String>,
+    /// Bytes free and in all where the state lies.
+    disk: Option<(u64, u64)>,
+}
+
+impl Console {
+    /// Draws until stopped.
+    pub async fn run(self, config_path: Option<PathBuf>) -> Result<(), Failure> {
+        loop {
+            // The settings may be put into effect while this runs.
+            let config = Config::load(config_path.as_deref()).unwrap_or_default();
+            let picture = draw(&self.look(&config).await);
+            let mut out = io::stdout().lock();
+            out.write_all(picture.as_bytes())
+                .and_then(|()| out.flush())
+                .map_err(|error| Failure::new(format!("the screen: {error}")))?;
+            drop(out);
+            if self.once {
+                return Ok(());
+            }
+            tokio::time::sleep(DRAW_PERIOD).await;
+        }
+    }
+
+    async fn look(&self, config: &Config) -> Seen {
+        let status = call(&config.admin_socket(), Method::GET, "/admin/status", None).await.ok();
+        let tls = config.listen().ok().and_then(|listen| listen.tls);
+        let disk = rustix::fs::statvfs(&config.state_dir).ok();
+        Seen {
+            status,
+            fingerprint: tls.and_then(|files| server::fingerprint(&files).ok()),
+            host_name: read("/proc/sys/kernel/hostname").trim().to_owned(),
+            addresses: addresses(&read("/proc/net/fib_trie")),
+            codes: codes(&config.state_dir),
+            trouble: left(&self.trouble),
+            stick: left(&self.stick),
+            disk: disk.map(|disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)),
+        }
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn codes(state_dir: &Path) -> Vec<String> {
+    let text = fs::read_to_string(state_dir.join(pairing::FILE)).unwrap_or_default();
+    let code = |line: &str| line.trim().parse::<PairingCode>().ok().map(|code| code.to_string());
+    text.lines().filter_map(code).collect()
+}
+
+/// What was left for people in a file, its beginning where that is long.
+fn left(path: &Path) -> Option<String> {
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).ok()?;
+    file.take(LEFT_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+    (!text.is_empty()).then_some(text)
+}
+
+/// The machine's own addresses, loopback left out, as Linux lists them in `/proc/net/fib_trie`: the
+/// line after an address says what it is.
+fn addresses(fib_trie: &str) -> Vec<Ipv4Addr> {
+    let mut found = Vec::new();
+    let mut last = None;
+    for line in fib_trie.lines() {
+        if let Some((_, address)) = line.split_once("|-- ") {
+            last = address.trim().parse::<Ipv4Addr>().ok();
+        } else if line.contains("/32 host LOCAL")
+            && let Some(address) = last.filter(|address| !address.is_loopback())
+            && !found.contains(&address)
+        {
+            found.push(address);
+        }
+    }
+    found
+}
+
+/// The picture: control sequences of a VT100, as the kernel's console knows them.
+fn draw(seen: &Seen) -> String {
+    let mut lines = vec![title(seen), String::new()];
+    lines.extend(facts(seen));
+    lines.push(String::new());
+    lines.push(heading("What to do next"));
+    lines.extend(next(seen).into_iter().map(|line| format!("  {line}")));
+    let mut picture = "\x1b[?25l\x1b[H".to_owned();
+    for line in lines {
+        picture.push_str(&line);
+        // Whatever stood there before goes.
+        picture.push_str("\x1b[0m\x1b[K\r\n");
+    }
+    picture.push_str("\x1b[J");
+    picture
+}
+
+fn title(seen: &Seen) -> String {
+    let version = seen.status.as_ref().map(|status| text(status, "version"));
+    let left = format!("  Redoubt {}", version.unwrap_or(env!("CARGO_PKG_VERSION")));
+    let right = format!("{}  ", plain(&seen.host_name));
+    let gap = WIDTH.saturating_sub(left.len() + right.chars().count());
+    format!("\x1b[1;37;44m{left}{}{right}", " ".repeat(gap))
+}
+
+fn heading(text: &str) -> String {
+    format!("  \x1b[1m{text}")
+}
+
+fn fact(label: &str, value: impl std::fmt::Display) -> String {
+    format!("  \x1b[36m{label:<LABEL_WIDTH$}\x1b[0m{value}")
+}
+
+fn facts(seen: &Seen) -> Vec<String> {
+    let addresses: Vec<String> =
+        seen.addresses.iter().map(|address| format!("https://{address}")).collect();
+    let mut lines = vec![fact(
+        "address",
+        match addresses.as_slice() {
+            [] => "\x1b[33mnone: no network card has one".to_owned(),
+            some => some.join("  "),
+        },
+    )];
+    if let Some(print) = &seen.fingerprint {
+        let (first, second) = print.split_at(print.len() / 2);
+        lines.push(fact("fingerprint", groups(first)));
+        lines.push(fact("", groups(second)));
+    }
+    let Some(status) = &seen.status else {
+        lines.push(fact(
+            "health",
+            match seen.trouble {
+                Some(_) => "\x1b[1;31mnot running",
+                None => "\x1b[33mstarting",
+            },
+        ));
+        return lines;
+    };
+    lines.push(fact("site", plain(text(status, "site"))));
+    lines.push(fact("mode", "disconnected: nothing leaves but answers"));
+    if let Some(estimate) = status["time"]["estimate_unix_seconds"].as_u64() {
+        lines.push(fact("time", format!("{} by its own timer", ledger::iso_8601(estimate))));
+    }
+    let health = text(status, "health");
+    let color = if health == "ready" { "\x1b[1;32m" } else { "\x1b[1;33m" };
+    lines.push(fact("health", format!("{color}{health}")));
+    if let Some(failure) = status["audit"]["failure"].as_str() {
+        lines.push(fact("audit", format!("\x1b[1;31mcannot be written: {}", plain(failure))));
+    }
+    if let Some((free, all)) = seen.disk {
+        let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+        let low = if free < all / 10 { "\x1b[1;31m" } else { "" };
+        lines.push(fact("disk", format!("{low}{:.1} of {:.1} GiB free", gib(free), gib(all))));
+    }
+    let enrolled = &status["operators"]["enrolled"];
+    lines.push(fact("operators", format!("{enrolled} enrolled")));
+    lines.extend(models(status));
+    for (index, line) in seen.stick.iter().flat_map(|t| t.lines()).take(STICK_LINES_MAX).enumerate()
+    {
+        let room = WIDTH - LABEL_WIDTH;
+        let line: String = plain(line).chars().take(room).collect();
+        lines.push(fact(if index == 0 { "last stick" } else { "" }, line));
+    }
+    lines
+}
+
+fn models(status: &Value) -> Vec<String> {
+    let all = status["models"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut lines: Vec<String> = all
+        .iter()
+        .take(MODELS_MAX)
+        .enumerate()
+        .map(|(index, model)| {
+            let label = if index == 0 { "models" } else { "" };
+            let state = match model["withdrawn"].as_str() {
+                Some(_) => "withdrawn",
+                None => text(model, "state"),
+            };
+            let name: String = plain(text(model, "name")).chars().take(44).collect();
+            fact(label, format!("{name:<46}{state}"))
+        })
+        .collect();
+    if all.len() > MODELS_MAX {
+        lines.push(fact("", format!("and {} more", all.len() - MODELS_MAX)));
+    }
+    lines
+}
+
+/// What whoever stands there can do.
+fn next(seen: &Seen) -> Vec<String> {
+    let told = |text: &str| text.lines().map(plain).collect::<Vec<_>>();
+    if let Some(trouble) = &seen.trouble {
+        return told(trouble);
+    }
+    if seen.status.is_none() {
+        return told(
+            "Wait: the server is starting. After ten minutes switch the machine off and on.",
+        );
+    }
+    if seen.codes.is_empty() {
+        return told("Nothing. Operators look after this box from their workstations.");
+    }
+    let people = if seen.codes.len() == 1 { "One more person" } else { "Two people" };
+    let mut lines = vec![
+        format!("{people} become its operators, each with one of these codes:"),
+        String::new(),
+    ];
+    lines.extend(seen.codes.iter().map(|code| format!("    \x1b[1;33m{code}\x1b[0m")));
+    lines.push(String::new());
+    lines.extend(told(
+        "On a workstation of their own:\n\
+         \x20 redoubt-operator key create NAME --out NAME.key\n\
+         \x20 redoubt-operator enrol --key NAME.key --server https://ADDRESS \\\n\
+         \x20     --fingerprint THE-ONE-ABOVE",
+    ));
+    lines
+}
+
+/// Groups of four, as people compare them.
+fn groups(hex: &str) -> String {
+    let bytes: Vec<char> = hex.chars().collect();
+    let groups: Vec<String> = bytes.chunks(4).map(|group| group.iter().collect()).collect();
+    groups.join(" ")
+}
+
+fn plain(text: &str) -> String {
+    screen::plain(text).replace(['\n', '\t'], " ")
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(seen: &Seen, shows: &[&str], hides: &[&str]) {
+        let picture = draw(seen);
+        for line in shows {
+            assert!(picture.contains(line), "{line:?} is not in\n{picture}");
+        }
+        for line in hides {
+            assert!(!picture.contains(line), "{line:?} is in\n{picture}");
+        }
+        // It fits the smallest console there is.
+        assert!(picture.lines().count() <= 25, "{picture}");
+    }
+
+    fn ready() -> Seen {
+        Seen {
+            status: Some(json!({
+                "version": "1.2.3", "site": "site-ab", "health": "ready",
+                "time": {"estimate_unix_seconds": 1_780_000_000},
+                "audit": {"entries": 3, "failure": null}, "operators": {"enrolled": 0},
+                "models": [{"name": "a\x1b[2J", "state": "ready"}],
+            })),
+            fingerprint: Some("0123456789abcdef".repeat(4)),
+            host_name: "box-7".to_owned(),
+            addresses: vec![Ipv4Addr::new(192, 0, 2, 7)],
+            codes: vec!["AAAA-BBBB".to_owned(), "CCCC-DDDD".to_owned()],
+            trouble: None,
+            stick: None,
+            disk: Some((5 << 30, 100 << 30)),
+        }
+    }
+
+    #[test]
+    fn a_box_that_waits_for_its_operators() {
+        let shows = [
+            "Redoubt 1.2.3",
+            "box-7",
+            "https://192.0.2.7",
+            "0123 4567 89ab",
+            "site-ab",
+            "AAAA-BBBB",
+            "CCCC-DDDD",
+            "redoubt-operator enrol",
+            "5.0 of 100.0 GiB",
+        ];
+        check(&ready(), &shows, &["\x1b[2J"]);
+        let one = Seen { codes: vec!["AAAA-BBBB".to_owned()], ..ready() };
+        check(&one, &["One more person"], &["Two people"]);
+    }
+
+    #[test]
+    fn a_box_that_needs_nobody() {
+        let settled = Seen { codes: Vec::new(), ..ready() };
+        check(&settled, &["Nothing. Operators look after"], &["redoubt-operator enrol"]);
+        let mut full = Seen { codes: Vec::new(), ..ready() };
+        let models: Vec<Value> =
+            (0..30).map(|i| json!({"name": format!("m{i}"), "state": "ready"})).collect();
+        full.status.as_mut().unwrap()["models"] = json!(models);
+        full.status.as_mut().unwrap()["audit"]["failure"] = json!("no space");
+        full.stick = Some("error: a\nhint: b\nc\nd\nnot shown".to_owned());
+        check(
+            &full,
+            &["last stick", "hint: b", "and 22 more", "cannot be written: no space"],
+            &["m9", "not shown"],
+        );
+    }
+
+    #[test]
+    fn a_box_that_does_not_serve_says_why() {
+        let trouble = Some("error: no settings\nhint: plug in the stick".to_owned());
+        let stuck = Seen { trouble, ..Seen::default() };
+        check(
+            &stuck,
+            &["not running", "no settings", "plug in the stick", "none: no network"],
+            &[],
+        );
+        check(&Seen::default(), &["starting", "Wait:"], &["site  "]);
+    }
+
+    #[test]
+    fn addresses_are_the_machines_own() {
+        let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n\
+                    \x20    |-- 10.0.2.0\n        /24 link UNICAST\n     |-- 10.0.2.15\n\
+                    \x20       /32 host LOCAL\n     |-- 127.0.0.1\n        /32 host LOCAL\n\
+                    \x20    |-- 10.0.2.255\n        /32 link BROADCAST\nLocal:\n\
+                    \x20    |-- 10.0.2.15\n        /32 host LOCAL\n";
+        assert_eq!(addresses(trie), [Ipv4Addr::new(10, 0, 2, 15)]);
+        assert!(addresses("").is_empty());
+    }
+}

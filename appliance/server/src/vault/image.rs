@@ -1,0 +1,90 @@
+//! Images of the operating system: which one runs, and what became of the one on trial.
+//!
+//! An image is on trial over a boot. The machine below says which one it runs and which one it
+//! tried in vain; whether the one that runs is good is said by whoever has asked it its golden
+//! prompts. Knows nothing of disks and boot loaders.
+
+use axum::Json;
+use axum::extract;
+use bundle::names::{ItemId, Kind};
+use ledger::audit::{Act, Outcome};
+use serde_json::{Value, json};
+
+use super::{BOX, failed, subject};
+use crate::error::ApiError;
+use crate::state::{Shared, State};
+
+/// What the machine below says of the images that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// Version of the one that runs.
+    pub running: u64,
+    /// Version of one that was tried and did not come up.
+    pub failed: Option<u64>,
+}
+
+impl State {
+    /// Takes back an image that was tried and did not come up: recorded first.
+    ///
+    /// # Errors
+    /// Where it cannot be recorded or committed.
+    pub fn settle_image(&self) -> Result<(), ApiError> {
+        let Some(Images { running, failed: Some(tried) }) = self.images else { return Ok(()) };
+        let on_trial = self.vault.state().map(|state| state.on_trial(Kind::Image));
+        for (id, digest) in on_trial.unwrap_or_default() {
+            if id.version != tried {
+                continue;
+            }
+            let why = format!("it did not come up; version {running} runs");
+            let what = vec![subject(id.to_string(), Some(digest.0))];
+            self.tell(Act::RollBack, &[BOX.to_owned()], what, failed(&why))?;
+            self.vault.with(|store| {
+                let next = store.state().roll_back(Kind::Image, &id.name)?;
+                store.commit(next)
+            })?;
+            tracing::warn!(image = %id, why, "an image is rolled back");
+        }
+        Ok(())
+    }
+
+    /// Whether an image may be activated here.
+    pub(super) fn check_image(&self, id: &ItemId) -> Result<(), ApiError> {
+        match self.images {
+            None => Err(ApiError::invalid(
+                "This box was not started from an image: nothing of it \
+                                           can be replaced by one.",
+            )),
+            Some(Images { running, .. }) if id.version <= running => {
+                Err(ApiError::invalid(format!(
+                    "Version {running} runs here, and {id} is not newer: a box never goes back \
+                         to an older image."
+                )))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The image that runs has proved itself.
+    fn image_is_good(&self) -> Result<Value, ApiError> {
+        let Some(Images { running, .. }) = self.images else { return Ok(json!({"good": null})) };
+        let on_trial = self.vault.state().map(|state| state.on_trial(Kind::Image));
+        let proved = on_trial.unwrap_or_default().into_iter().find(|(id, _)| id.version == running);
+        if let Some((id, digest)) = proved {
+            let what = vec![subject(id.to_string(), Some(digest.0))];
+            self.tell(Act::MarkGood, &[BOX.to_owned()], what, Outcome::Done)?;
+            self.vault.with(|store| {
+                let next = store.state().mark_good(Kind::Image, &id.name)?;
+                store.commit(next)
+            })?;
+        }
+        Ok(json!({"good": running}))
+    }
+}
+
+/// `POST /admin/image/good`, by the box itself once the golden prompts are answered.
+pub(crate) async fn good(
+    extract::State(state): extract::State<Shared>,
+) -> Result<Json<Value>, ApiError> {
+    let own = Shared::clone(&state);
+    Ok(Json(state.in_turn(move || own.image_is_good()).await??))
+}
