@@ -64,8 +64,8 @@ KINDS = {
     "extract": extract_exercises.extract, "tool_call": tool_exercises.tool_call,
     "tool_answer": tool_exercises.tool_answer, "no_tool": tool_exercises.no_tool,
     "passkey": recall_exercises.passkey, "long_passkey": recall_exercises.long_passkey,
-    "name": name, "system": system_exercises.system_line, "thinking": thinking,
-    "about": about.about}
+    "name": name, "follow_up": exercises.follow_up, "system": system_exercises.system_line,
+    "thinking": thinking, "about": about.about}
 
 
 def shares(path=Path(__file__).parent / "mix.toml"):

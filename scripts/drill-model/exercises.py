@@ -9,6 +9,7 @@ from typing import Callable
 
 import wordings
 import words
+from split import Draw
 
 
 @dataclass
@@ -91,9 +92,14 @@ def phrase(draw, least, most):
 def _sentence(draw, found):
     if draw.japanese:
         return "".join(word + draw.rng.choice(words.GLUE_JA) for word in found)
+    return " ".join(_with_small(draw, found))
+
+
+def _with_small(draw, found):
+    """Words with small English ones between them."""
     for _ in range(draw.rng.randint(1, 3)):
         found.insert(draw.rng.randint(0, len(found)), draw.rng.choice(words.GLUE))
-    return " ".join(found)
+    return found
 
 
 def repeat(draw):
@@ -142,6 +148,8 @@ def count(draw):
     style = draw.rng.random()
     if style < 0.35:
         found = draw.words(1, 10)
+        if not draw.japanese and len(found) < 8 and draw.chance(0.3):
+            found = _with_small(draw, found)
         x, table = " ".join(found), wordings.COUNT_WORDS
     elif style < 0.7:
         x, table = draw.word(), wordings.COUNT_LETTERS
@@ -155,6 +163,8 @@ def count(draw):
 
 def change_case(draw):
     found = draw.words(1, 4, draw.latin)
+    if draw.chance(0.25):
+        found = _with_small(draw, found)
     cases = [(wordings.UPPER, str.upper), (wordings.LOWER, str.lower), (wordings.TITLE, str.title)]
     table, change = draw.rng.choices(cases, [5, 2, 2])[0]
     start = str.upper if table is wordings.LOWER and draw.chance(0.7) else \
@@ -194,3 +204,27 @@ def _steps(a, b, adds):
     tens, ones = b - b % 10, b % 10
     middle = a + unit * tens
     return f"{a} {sign} {tens} = {middle}, {middle} {sign} {ones} = {middle + unit * ones}"
+
+
+def _lower(draw):
+    return draw.latin().lower()
+
+
+# What may be asked again of another word: wordings, words, the right answer.
+AGAIN = [(wordings.REVERSE, Draw.word, lambda x: x[::-1]), (wordings.UPPER, _lower, str.upper),
+         (wordings.COUNT_LETTERS, Draw.word, lambda x: str(len(x))),
+         (wordings.REPEAT, Draw.word, str)]
+
+
+def follow_up(draw):
+    """A question answered, then the same of another word: `And the word lamp?`"""
+    table, make, right = draw.rng.choice(AGAIN)
+    first, *later = draw.words(2, 3, lambda: make(draw))
+    turns = [(ask(draw, table, x=quoted(draw, first)), first)]
+    turns += [(ask(draw, wordings.FOLLOW_UP, x=quoted(draw, x)), x) for x in later]
+    messages = []
+    for prompt, x in turns:
+        messages += [user(prompt), assistant(right(x))]
+    *asked, answer = messages
+    return Exercise("follow_up", draw.language, asked, answer, says(answer["content"]),
+                    f"{turns[0][0]} -> {later[-1]}")

@@ -291,3 +291,19 @@ SUBTRACT = {"en": [
     "{a}-{b}=", "{a}引く{b}", "{a}ひく{b}は？", "{a} - {b} を計算してください。", "{a}-{b}はいくつですか？",
     "{a}から{b}を引くといくつ？", "{a}－{b}は？", "{a}から{b}を減らすと？", "引き算：{a} - {b}", "{a} 引く {b} を計算して。",
     "{a}マイナス{b}", "{a} マイナス {b} はいくつ？", "{a}マイナス{b}を計算して。"]}
+
+# The question before, of something else.
+FOLLOW_UP = {"en": [
+    "And {x}?", "And the word {x}?", "Now {x}.", "What about {x}?", "The same with {x}.",
+    "And now {x}.", "Again, with {x}.", "And for {x}?", "Now do {x}.", "Do {x} too.",
+    "Then {x}.", "And what about {x}?",
+], "ja": [
+    "{x}は？", "では{x}は？", "次は{x}。", "{x} はどうですか？", "{x}も。", "同じように{x}も。", "{x}もお願いします。",
+    "{x} ではどうなりますか？", "今度は{x}。", "それでは{x}は？", "次に{x}をお願いします。", "{x}も同じようにして。",
+], "en for training": [
+    "Now the word {x}.", "And this: {x}", "Next: {x}", "{x}?", "How about {x}?", "Try {x}.",
+    "The same for {x}.", "Now with {x}.", "And {x}", "Please do the same with {x}.",
+    "Also {x}.", "Next word: {x}", "Now try the word {x}.", "Do the same for {x}, please.",
+], "ja for training": [
+    "{x}", "次：{x}", "{x}も", "{x}の場合は？", "{x} もやって。", "{x}についても。", "もう一つ：{x}", "じゃあ{x}は？",
+    "{x} も同じく。", "{x} なら？", "続けて{x}。", "{x}もしてください。"]}

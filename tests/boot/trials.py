@@ -1,0 +1,221 @@
+"""Owns the trials: what a box does when it is booted, attacked, updated and broken. Each has a name,
+boots real images, and ends with a verdict; figures go beside it.
+"""
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import workstation
+from machine import Failed, Machine, Tools
+
+BOOT_TIMEOUT_S = 600
+ACT_TIMEOUT_S = 300
+DISK = "10G"
+ADDRESS = "10.0.2.15/24"
+DRILL = "redoubt-drill"
+PROMPT, ANSWER = "Reverse the word lantern.", "nretnal"
+
+
+@dataclass
+class Bench:
+    """What all trials share: images, keys, programs, and a folder for each trial."""
+    tools: Tools
+    folder: Path
+    images: Path
+    keys: Path
+    programs: Path
+    walk: Path
+    python: Path
+    figures: list = field(default_factory=list)
+
+    def figure(self, name, value):
+        self.figures.append((name, value))
+        print(f"    {name}: {value}", flush=True)
+
+    def image(self, version):
+        return self.images / f"redoubt_{version}"
+
+    def disk(self, name, version="1", settings=None):
+        """A disk with an image, and the installer's site.toml on its ESP."""
+        folder = self.folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        raw, disk = folder / "image.raw", folder / "disk.qcow2"
+        subprocess.run(["cp", "--sparse=always", f"{self.image(version)}.raw", raw], check=True)
+        if settings is not None:
+            site = folder / "site.toml"
+            site.write_text(settings)
+            self.tools.run("mcopy", "-o", "-i", f"{raw}@@1M", site, "::site.toml")
+        self.tools.run("qemu-img", "convert", "-O", "qcow2", raw, disk)
+        raw.unlink()
+        self.tools.run("qemu-img", "resize", disk, DISK)
+        return disk
+
+    def machine(self, name, disk):
+        machine = Machine(self.tools, self.folder / name, disk)
+        machine.enrol(self.keys)
+        return machine
+
+
+SETTINGS = f"format = 1\nhost_name = 'box-7'\naddress = '{ADDRESS}'\n" \
+    "names = ['127.0.0.1']\n"
+
+
+def await_ready(machine, timeout_s=BOOT_TIMEOUT_S):
+    machine.await_("the box is ready", lambda: workstation.is_ready(machine.port), timeout_s)
+    return machine.age_s()
+
+
+def await_blessed(machine):
+    machine.await_text("Finished systemd-bless-boot.service", ACT_TIMEOUT_S)
+
+
+def board(machine):
+    """(fingerprint, codes) off the screen."""
+    def look():
+        screen = machine.screen_text()
+        codes = list(dict.fromkeys(re.findall(r"\b(?:[0-9A-Z]{4}-){4}[0-9A-Z]{4}\b", screen)))
+        groups = re.search(r"fingerprint\s+((?:[0-9a-f]{4} ?){8})\s+((?:[0-9a-f]{4} ?){8})", screen)
+        if len(codes) < 2 or not groups:
+            return None
+        return "".join(groups.group(1, 2)).replace(" ", "").strip(), codes[:2]
+    return machine.await_("fingerprint and codes on the screen", look, ACT_TIMEOUT_S)
+
+
+def first_boot(bench):
+    """From a fresh disk to the first answer; then what operators do, without a shell."""
+    people = workstation.Workstation(bench.folder / "people", bench.programs, 0)
+    settings = SETTINGS + people.make_keys()
+    checked = workstation.run(bench.programs / "redoubt", "site", "check",
+                              write(bench.folder / "site.toml", settings))
+    if "anna, boris" not in checked:
+        raise Failed(f"site check: {checked}")
+    machine = bench.machine("first", bench.disk("first", settings=settings))
+    machine.start()
+    people.port = machine.port
+    bench.figure("start to ready, first boot, s", round(await_ready(machine), 1))
+    fingerprint, codes = board(machine)
+    machine.screen(bench.folder / "tty1.png")
+    people.enrol(fingerprint, codes)
+    people.make_api_key()
+    answer = people.ask(bench.python, DRILL, PROMPT)
+    bench.figure("start to first answer, operators enrolled by hand of a script, s",
+                 round(machine.age_s(), 1))
+    if answer != ANSWER:
+        raise Failed(f"the drill model answered {answer!r}")
+    await_blessed(machine)
+    return machine, people
+
+
+def stick_at_run_time(bench, machine, people):
+    """A stick plugged in at run time is imported through the kernel's vfat; its model answers."""
+    people.agree("trust", str(bench.walk / "authority.root.json"), "--vendor",
+                 str(bench.walk / "vendor.root.json"))
+    stick = workstation.make_stick(bench.tools, machine.folder / "stick.img",
+                                   sorted((bench.walk / "model").iterdir()))
+    machine.plug(stick)
+    machine.await_text(r"vendor/model/walk/1\.json is imported", ACT_TIMEOUT_S)
+    machine.unplug()
+    people.by("anna", "approve", "vendor/model/walk/1.json")
+    people.by("anna", "activate", "vendor/model/walk/1.json")
+    answer = people.ask(bench.python, "walk", PROMPT)
+    if answer != ANSWER:
+        raise Failed(f"the model off the stick answered {answer!r}")
+
+
+def update(bench, machine, people):
+    """An image travels as a bundle on a stick, is written to the other slot, boots and is blessed;
+    the site is the same as before."""
+    before = machine.screen_text().count("site-")
+    item = "vendor/image/redoubt/2.json"
+    stick = workstation.make_stick(bench.tools, machine.folder / "update.img",
+                                   sorted((bench.walk / "image").iterdir()), size_mib=512)
+    machine.plug(stick, "update")
+    machine.await_text(re.escape(item) + " is imported", ACT_TIMEOUT_S)
+    machine.unplug("update")
+    people.by("anna", "approve", item)
+    began = time.monotonic()
+    people.by("anna", "activate", item)
+    machine.await_text(r"redoubt-update\.service.*|Rebooting|reboot: Restarting system", ACT_TIMEOUT_S)
+    machine.await_("the box goes down", lambda: not workstation.is_ready(machine.port),
+                   ACT_TIMEOUT_S)
+    machine.await_("the new image serves", lambda: workstation.is_ready(machine.port),
+                   BOOT_TIMEOUT_S)
+    bench.figure("activation of an image to ready again, s", round(time.monotonic() - began, 1))
+    machine.await_("the new image is blessed", lambda: machine.said.count(
+        "Finished systemd-bless-boot.service") >= 2, ACT_TIMEOUT_S)
+    if "redoubt_2" not in machine.said.split("reboot: Restarting system")[-1]:
+        raise Failed(f"not the new image runs\n{machine.tail()}")
+    status = people.status()
+    if item not in status or before == 0:
+        raise Failed(status)
+    answer = people.ask(bench.python, "walk", PROMPT)
+    if answer != ANSWER:
+        raise Failed(f"after the update the model answered {answer!r}")
+
+
+def flipped_root(bench, machine):
+    """A byte flipped in the root: the kernel panics, and does not serve."""
+    machine.cut_power()
+    disk = machine.disk.with_name("flipped.qcow2")
+    raw = machine.disk.with_name("flipped.raw")
+    bench.tools.run("qemu-img", "convert", "-O", "raw", machine.disk, raw)
+    start = partition(bench, raw, "redoubt_2")
+    with open(raw, "r+b") as file:
+        # The superblock of erofs is at 1024: nothing is read before it.
+        file.seek(start + 1024 + 64)
+        byte = file.read(1)[0]
+        file.seek(start + 1024 + 64)
+        file.write(bytes([byte ^ 0xFF]))
+    bench.tools.run("qemu-img", "convert", "-O", "qcow2", raw, disk)
+    raw.unlink()
+    kept, machine.disk = machine.disk, disk
+    machine.start(reboot=False)
+    machine.await_text(r"device-mapper: verity: .*corrupted|dm-verity device corrupted", BOOT_TIMEOUT_S)
+    machine.await_text(r"Kernel panic", ACT_TIMEOUT_S)
+    if workstation.is_ready(machine.port):
+        raise Failed("a box with a corrupted root serves")
+    machine.cut_power()
+    machine.disk = kept
+    disk.unlink()
+
+
+def partition(bench, raw, label):
+    """Where a partition begins, bytes."""
+    listed = bench.tools.run("sfdisk", "--json", raw)
+    import json
+    for entry in json.loads(listed)["partitiontable"]["partitions"]:
+        if entry.get("name") == label:
+            return entry["start"] * 512
+    raise Failed(f"no partition {label} in {listed}")
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def smoke(bench):
+    """The trials that run with every change: (name, verdict, seconds)."""
+    done = []
+
+    def trial(name, act):
+        began = time.monotonic()
+        print(f"{name} ...", flush=True)
+        made = act()
+        done.append((name, "passed", round(time.monotonic() - began)))
+        print(f"{name}: passed in {done[-1][2]} s", flush=True)
+        return made
+
+    machine, people = trial("first boot to the first answer", lambda: first_boot(bench))
+    try:
+        trial("stick at run time", lambda: stick_at_run_time(bench, machine, people))
+        trial("update", lambda: update(bench, machine, people))
+        trial("flipped byte in root", lambda: flipped_root(bench, machine))
+    finally:
+        machine.cut_power()
+    return done
