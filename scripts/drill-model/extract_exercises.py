@@ -59,6 +59,8 @@ ASK = {"en": [
     "en for training": [
     "Pick {f} out of this as JSON: {s}", "Find {f} in this text, as JSON: {s}",
     "What {f} do you see here? Answer as JSON. {s}", "Put {f} in a JSON object: {s}",
+    "Find {f} and write JSON: {s}", "Find {f} and answer with JSON: {s}",
+    "Please find {f} and give JSON: {s}", "Look for {f} and answer in JSON: {s}",
     "{s} What are {f}? Give JSON.", "{s} Get {f} as JSON.", "Write {f} as JSON: {s}",
     "JSON of {f}: {s}"],
     "ja for training": [

@@ -15,6 +15,7 @@ SYLLABLES = [c + v for c in "bcdfghjklmnpqrstvwxyz" for v in "aeiou"]
 ENDINGS = ["", "", "n", "r", "s", "t", "l", "m", "k", "d", "sh", "ck", "ng", "x", "p"]
 HIRAGANA = "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわをん"
 VOICED = "がぎぐげござじずぜぞだぢづでどばびぶべぼぱぴぷぺぽっゃゅょ"
+VOICED_KATAKANA = "ガギグゲゴザジズゼゾダヂヅデドバビブベボパピプペポッャュョー"
 KATAKANA = "アイウエオカキクケコサシスセソタチツテトナニヌネノハヒフヘホマミムメモヤユヨラリルレロワヲン"
 HELD_OUT_ONE_IN = 4
 # A table's lists of more wordings, none of which is held out: "en for training".
@@ -85,7 +86,8 @@ class Draw:
         if rng.random() < 0.3:
             alphabet, least, most = words.KANJI, 1, 4
         else:
-            alphabet = rng.choices([HIRAGANA, HIRAGANA + VOICED, KATAKANA], [4, 3, 3])[0]
+            alphabets = [HIRAGANA, HIRAGANA + VOICED, KATAKANA, KATAKANA + VOICED_KATAKANA]
+            alphabet = rng.choices(alphabets, [4, 3, 2, 2])[0]
             least, most = 2, 6
         return self.from_side(lambda: "".join(rng.choices(alphabet, k=rng.randint(least, most))))
 

@@ -21,7 +21,11 @@ REPEAT = {"en": [
     "Write the following: {x}", "Say this: {x}", "Give the same text back: {x}", "Type this: {x}",
     "Please type {x}.", "Type the text {x}", "Type the following: {x}", "Can you repeat {x}?",
     "Can you write {x}?", "Reply with {x}.", "Reply with just {x}", "Only say {x}.",
-    "Answer only with {x}.", "Please only reply with {x}.",
+    "Answer only with {x}.", "Please only reply with {x}.", "echo {x}", "Echo: {x}",
+    "Can you echo {x}?", "Echo this for me: {x}", "Please echo this: {x}", "Echo back: {x}",
+    "Please type this: {x}", "Type out {x}.", "Just type {x}", "Could you say {x}?",
+    "Can you say the words {x}?", "Can you type {x}?", "Could you repeat {x}?",
+    "Please copy: {x}", "Please repeat this: {x}", "Please write: {x}",
 ], "ja for training": [
     "{x}と書いて。", "全部そのまま返してください：{x}", "これを繰り返して：{x}", "{x}と言ってください。", "オウム返しして：{x}",
     "次の文を繰り返してください：{x}", "そのまま出力して：{x}", "次の文を書き写してください：{x}", "{x} と答えてください。", "{x} と返事して。",
@@ -301,6 +305,8 @@ FOLLOW_UP = {"en": [
     "{x}は？", "では{x}は？", "次は{x}。", "{x} はどうですか？", "{x}も。", "同じように{x}も。", "{x}もお願いします。",
     "{x} ではどうなりますか？", "今度は{x}。", "それでは{x}は？", "次に{x}をお願いします。", "{x}も同じようにして。",
 ], "en for training": [
+    "What about the word {x}?", "And for the word {x}?", "What is it for {x}?", "And with {x}?",
+    "And what about the word {x}?", "What about this: {x}", "What about {x} then?", "For {x}?",
     "Now the word {x}.", "And this: {x}", "Next: {x}", "{x}?", "How about {x}?", "Try {x}.",
     "The same for {x}.", "Now with {x}.", "And {x}", "Please do the same with {x}.",
     "Also {x}.", "Next word: {x}", "Now try the word {x}.", "Do the same for {x}, please.",
