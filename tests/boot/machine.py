@@ -171,6 +171,16 @@ class Machine:
     def unplug(self, name="stick"):
         self.qmp("device_del", id=f"usb-{name}")
 
+    def type(self, text):
+        """Types on the machine's keyboard."""
+        names = {"\n": "ret", "-": "minus", " ": "spc"}
+        for character in text:
+            keys = [names.get(character, character.lower())]
+            if character.isupper():
+                keys.insert(0, "shift")
+            self.qmp("send-key", keys=[{"type": "qcode", "data": key} for key in keys])
+            time.sleep(0.15)
+
     def cut_power(self):
         """Ends it at once."""
         if self.process is None:

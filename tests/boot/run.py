@@ -2,11 +2,12 @@
 --programs FOLDER --walk FOLDER --python PYTHON [--all]. See scripts/boot-test.
 """
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
 import trials
-from machine import Failed, Tools
+from machine import ROOT, Failed, Tools
 
 
 def main():
@@ -15,10 +16,12 @@ def main():
         arguments.add_argument(f"--{name}", type=Path, required=True)
     arguments.add_argument("--all", action="store_true", help="the whole campaign")
     given = arguments.parse_args()
+    sources = subprocess.run([ROOT / "image/debian-sources", "main"], check=True,
+                             capture_output=True, text=True).stdout
     bench = trials.Bench(Tools(given.tools, given.folder), given.folder, given.images, given.keys,
-                         given.programs, given.walk, given.python)
+                         given.programs, given.walk, given.python, sources)
     try:
-        done = trials.smoke(bench)
+        done = trials.run(bench, given.all)
     except Failed as failure:
         print(f"FAILED: {failure}", file=sys.stderr)
         sys.exit(1)

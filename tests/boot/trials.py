@@ -1,6 +1,7 @@
 """Owns the trials: what a box does when it is booted, attacked, updated and broken. Each has a name,
 boots real images, and ends with a verdict; figures go beside it.
 """
+import json
 import re
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ class Bench:
     programs: Path
     walk: Path
     python: Path
+    sources: str
     figures: list = field(default_factory=list)
 
     def figure(self, name, value):
@@ -99,6 +101,7 @@ def first_boot(bench):
     bench.figure("start to ready, first boot, s", round(await_ready(machine), 1))
     fingerprint, codes = board(machine)
     machine.screen(bench.folder / "tty1.png")
+    people.recovery_key = re.search(r"\b([a-z]{8}(?:-[a-z]{8}){7})\b", machine.screen_text()).group(1)
     people.enrol(fingerprint, codes)
     people.make_api_key()
     answer = people.ask(bench.python, DRILL, PROMPT)
@@ -186,7 +189,6 @@ def flipped_root(bench, machine):
 def partition(bench, raw, label):
     """Where a partition begins, bytes."""
     listed = bench.tools.run("sfdisk", "--json", raw)
-    import json
     for entry in json.loads(listed)["partitiontable"]["partitions"]:
         if entry.get("name") == label:
             return entry["start"] * 512
@@ -199,8 +201,8 @@ def write(path, text):
     return path
 
 
-def smoke(bench):
-    """The trials that run with every change: (name, verdict, seconds)."""
+def run(bench, everything):
+    """The trials that run with every change, or all of them: (name, verdict, seconds)."""
     done = []
 
     def trial(name, act):
@@ -211,10 +213,14 @@ def smoke(bench):
         print(f"{name}: passed in {done[-1][2]} s", flush=True)
         return made
 
+    import campaign
+
     machine, people = trial("first boot to the first answer", lambda: first_boot(bench))
     try:
         trial("stick at run time", lambda: stick_at_run_time(bench, machine, people))
         trial("update", lambda: update(bench, machine, people))
+        if everything:
+            campaign.campaign(bench, machine, people, trial)
         trial("flipped byte in root", lambda: flipped_root(bench, machine))
     finally:
         machine.cut_power()

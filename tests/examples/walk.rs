@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --example walk -- FOLDER model                 a model, in FOLDER/model
 //! cargo run --example walk -- FOLDER image VERSION FILE...   an image, in FOLDER/image
+//! cargo run --example walk -- FOLDER bad VERSION FILE...     another one, in FOLDER/bad
 //! ```
 //! The keys are made anew by each run, so that one run makes all that belongs together; several
 //! bundles are asked for by joining their arguments with `+`.
@@ -31,7 +32,7 @@ fn main() {
         let kind = bundle.first().expect("a bundle has a kind");
         let item = match kind.as_str() {
             "model" => world.model(1, &card(GOOD)),
-            "image" => image(&world, &bundle[1], &bundle[2..]),
+            "image" | "bad" => image(&world, &bundle[1], &bundle[2..]),
             other => panic!("no bundle of kind {other}"),
         };
         world.release();

@@ -36,6 +36,9 @@ pub struct Console {
     /// What came of the last stick, for people; none where there is no file.
     #[arg(long, value_name = "FILE", default_value = "/run/redoubt-import/told")]
     stick: PathBuf,
+    /// The recovery key of the data, as long as nobody has taken the box over.
+    #[arg(long, value_name = "FILE", default_value = "/run/redoubt-seal/recovery-key")]
+    recovery_key: PathBuf,
     /// Draw once and end.
     #[arg(long)]
     once: bool,
@@ -51,6 +54,7 @@ struct Seen {
     codes: Vec<String>,
     trouble: Option<String>,
     stick: Option<String>,
+    recovery_key: Option<String>,
     /// Bytes free and in all where the state lies.
     disk: Option<(u64, u64)>,
 }
@@ -86,6 +90,7 @@ impl Console {
             codes: codes(&config.state_dir),
             trouble: left(&self.trouble),
             stick: left(&self.stick),
+            recovery_key: left(&self.recovery_key),
             disk: disk.map(|disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)),
         }
     }
@@ -251,11 +256,12 @@ fn next(seen: &Seen) -> Vec<String> {
         return told("Nothing. Operators look after this box from their workstations.");
     }
     let people = if seen.codes.len() == 1 { "One more person" } else { "Two people" };
-    let mut lines = vec![
-        format!("{people} become its operators, each with one of these codes:"),
-        String::new(),
-    ];
+    let mut lines = vec![format!("{people} become its operators, each with one of these codes:")];
     lines.extend(seen.codes.iter().map(|code| format!("    \x1b[1;33m{code}\x1b[0m")));
+    if let Some(key) = &seen.recovery_key {
+        lines.extend(told("Write the recovery key of its data down; it is not shown again then:"));
+        lines.push(format!("    \x1b[1;33m{}\x1b[0m", plain(key)));
+    }
     lines.push(String::new());
     lines.extend(told(
         "On a workstation of their own:\n\
@@ -313,6 +319,7 @@ mod tests {
             codes: vec!["AAAA-BBBB".to_owned(), "CCCC-DDDD".to_owned()],
             trouble: None,
             stick: None,
+            recovery_key: Some("fgcg-tbcd".to_owned()),
             disk: Some((5 << 30, 100 << 30)),
         }
     }
@@ -327,6 +334,7 @@ mod tests {
             "site-ab",
             "AAAA-BBBB",
             "CCCC-DDDD",
+            "fgcg-tbcd",
             "redoubt-operator enrol",
             "5.0 of 100.0 GiB",
         ];
@@ -338,7 +346,7 @@ mod tests {
     #[test]
     fn a_box_that_needs_nobody() {
         let settled = Seen { codes: Vec::new(), ..ready() };
-        check(&settled, &["Nothing. Operators look after"], &["redoubt-operator enrol"]);
+        check(&settled, &["Nothing. Operators look after"], &["redoubt-operator enrol", "fgcg"]);
         let mut full = Seen { codes: Vec::new(), ..ready() };
         let models: Vec<Value> =
             (0..30).map(|i| json!({"name": format!("m{i}"), "state": "ready"})).collect();

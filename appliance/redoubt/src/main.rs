@@ -15,10 +15,12 @@ mod image;
 mod inspect;
 mod keys;
 mod load;
+mod maintenance;
 mod own_certificate;
 mod pairing;
 mod request;
 mod screen;
+mod seal;
 mod self_test;
 mod serve;
 mod site_settings;
@@ -136,6 +138,11 @@ forgets the conversation. Example:
     /// From an activated image to one that boots: the box's own steps.
     #[command(subcommand)]
     Image(image::Image),
+    /// Help whoever stands before a box whose data do not open.
+    Maintenance(maintenance::Maintenance),
+    /// Which images open the data: the box's own steps.
+    #[command(subcommand)]
+    Seal(seal::Seal),
     /// Check what an installer says of a site, or put it into effect on the box.
     #[command(subcommand)]
     Site(SiteVerb),
@@ -319,6 +326,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Verb::Console(console) => client::block_on(console.run(arguments.config)),
         Verb::Image(step) => step.run(),
+        Verb::Maintenance(maintenance) => maintenance.run(),
+        Verb::Seal(step) => step.run(),
         Verb::Site(SiteVerb::Check { file }) => site_settings::check(&file),
         Verb::Site(SiteVerb::Apply(apply)) => apply.run(),
         Verb::Import { folders } => client::block_on(async {
@@ -351,5 +360,17 @@ async fn bundle(config: &Config, verb: Bundle) -> Result<(), Failure> {
         Bundle::Activate { item } => bundles::act(&socket, "activate", &item).await,
         Bundle::Remove { item } => bundles::act(&socket, "remove", &item).await,
         Bundle::Rollback { model } => bundles::act(&socket, "rollback", &model).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
     }
 }

@@ -63,7 +63,7 @@ pub fn check(path: &Path) -> Result<(), Failure> {
 pub struct Apply {
     /// Where the box keeps its settings.
     #[arg(long, value_name = "FILE")]
-    kept: PathBuf,
+    settings: PathBuf,
     /// Where they are taken from at the first boot; may be given several times.
     #[arg(long, value_name = "FILE")]
     first: Vec<PathBuf>,
@@ -107,8 +107,8 @@ impl Apply {
 
     fn settings(&self) -> Result<Settings, Failure> {
         let disk = Disk::real();
-        if disk.is_there(&self.kept).map_err(Failure::new)? {
-            return load(&self.kept);
+        if disk.is_there(&self.settings).map_err(Failure::new)? {
+            return load(&self.settings);
         }
         for path in &self.first {
             if !disk.is_there(path).map_err(Failure::new)? {
@@ -116,7 +116,7 @@ impl Apply {
             }
             let settings = load(path)?;
             let bytes = disk.read(path, SETTINGS_BYTES_MAX).map_err(Failure::new)?;
-            disk.replace(&self.kept, &bytes).map_err(Failure::new)?;
+            disk.replace(&self.settings, &bytes).map_err(Failure::new)?;
             return Ok(settings);
         }
         Err(Failure::new("nobody has said yet what this box is called and how it is reached")
@@ -192,7 +192,7 @@ mod tests {
 
         fn apply(&self) -> Result<(), Failure> {
             let apply = Apply {
-                kept: self.path("kept.toml"),
+                settings: self.path("kept.toml"),
                 first: vec![self.path("missing.toml"), self.path("first.toml")],
                 models: Some(self.path("models")),
                 places: Places {

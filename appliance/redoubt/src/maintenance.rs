@@ -1,0 +1,164 @@
+//! `redoubt maintenance`: what a box offers whoever stands before it when its data do not open. It
+//! runs instead of the server, on the box's own keyboard and screen, and has three ways out: the
+//! recovery key, erasing everything, another try.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
+use std::process::Command;
+
+use clap::Args;
+
+use crate::failure::Failure;
+use crate::seal;
+
+const TEXT: &str = "\x1b[2J\x1b[H\x1b[1;37;41m  Redoubt: maintenance  \x1b[0m
+
+  The data of this box do not open: its TPM does not give their key away. That is so
+  when the disk was put into another machine, when the firmware's settings have changed,
+  or when an image runs that this box does not take.
+
+    1  open the data with the recovery key
+    2  erase all data, and begin anew with site.toml
+    3  try again
+";
+const ERASE: &str = "ERASE";
+/// LUKS2 keeps its key slots here (cryptsetup's default data offset).
+const HEADER_BYTES: usize = 16 << 20;
+const LINE_BYTES_MAX: u64 = 1024;
+
+/// What is used beside the seal's own places.
+#[derive(Args)]
+pub struct Maintenance {
+    #[command(flatten)]
+    places: seal::Places,
+    /// What makes the partition anew.
+    #[arg(long, value_name = "FILE", default_value = "/usr/bin/systemd-repart")]
+    repart: PathBuf,
+    /// What restarts the machine.
+    #[arg(long, value_name = "FILE", default_value = "/usr/bin/systemctl")]
+    systemctl: PathBuf,
+}
+
+/// What somebody chose.
+#[derive(Debug, PartialEq, Eq)]
+enum Choice {
+    Recover(String),
+    Erase,
+    Restart,
+}
+
+impl Maintenance {
+    /// Asks until something was done, then restarts.
+    pub fn run(self) -> Result<(), Failure> {
+        let mut keyboard = io::stdin().lock();
+        let mut screen = io::stdout().lock();
+        loop {
+            let done = match ask(&mut keyboard, &mut screen).map_err(Failure::new)? {
+                None => continue,
+                Some(Choice::Recover(key)) => self.places.recover(&key),
+                Some(Choice::Erase) => self.erase(),
+                Some(Choice::Restart) => Ok(()),
+            };
+            match done {
+                Ok(()) => {
+                    writeln!(screen, "\n  Done. The box restarts.").map_err(Failure::new)?;
+                    return self.run_program(&self.systemctl, &["--no-block", "--force", "reboot"]);
+                }
+                Err(failure) => {
+                    writeln!(screen, "\n  {failure}\n\n  Press Enter.").map_err(Failure::new)?;
+                    keyboard.read_line(&mut String::new()).map_err(Failure::new)?;
+                }
+            }
+        }
+    }
+
+    /// Destroys the keys of the data, then the partition, which is made anew.
+    fn erase(&self) -> Result<(), Failure> {
+        let device = self.places.device();
+        let failed = |error| Failure::new(format!("{}: {error}", device.display()));
+        let mut file = OpenOptions::new().write(true).open(device).map_err(failed)?;
+        file.write_all(&vec![0; HEADER_BYTES]).and_then(|()| file.sync_all()).map_err(failed)?;
+        drop(file);
+        self.run_program(&self.repart, &["--dry-run=no", "--factory-reset=yes"])
+    }
+
+    fn run_program(&self, program: &PathBuf, arguments: &[&str]) -> Result<(), Failure> {
+        let name = program.display();
+        let status = Command::new(program).args(arguments).status();
+        let status = status.map_err(|error| Failure::new(format!("{name}: {error}")))?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(Failure::new(format!("{name} has failed: {status}"))),
+        }
+    }
+}
+
+/// One question; none where the answer is none of those that are offered.
+fn ask(keyboard: &mut impl BufRead, screen: &mut impl Write) -> io::Result<Option<Choice>> {
+    let mut line = |screen: &mut dyn Write, prompt: &str| -> io::Result<String> {
+        write!(screen, "\n  {prompt} ")?;
+        screen.flush()?;
+        let mut line = String::new();
+        match io::Read::take(&mut *keyboard, LINE_BYTES_MAX).read_line(&mut line)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(line.trim().to_owned()),
+        }
+    };
+    screen.write_all(TEXT.as_bytes())?;
+    Ok(match line(screen, "1, 2 or 3:")?.as_str() {
+        "1" => Some(Choice::Recover(line(screen, "Recovery key:")?)),
+        "2" => {
+            let prompt = "Nothing can be brought back. Type ERASE to erase all data:";
+            (line(screen, prompt)? == ERASE).then_some(Choice::Erase)
+        }
+        "3" => Some(Choice::Restart),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn check(typed: &str, chosen: Option<Choice>) {
+        let mut screen = Vec::new();
+        let asked = ask(&mut typed.as_bytes(), &mut screen).unwrap();
+        assert_eq!(asked, chosen, "{typed:?}");
+        assert!(String::from_utf8(screen).unwrap().contains("the recovery key"));
+    }
+
+    #[test]
+    fn choices() {
+        check("1\nfgcg-tbcd \n", Some(Choice::Recover("fgcg-tbcd".to_owned())));
+        check("2\nERASE\n", Some(Choice::Erase));
+        check("2\nerase\n", None);
+        check("3\n", Some(Choice::Restart));
+        check("quit\n", None);
+        let end = ask(&mut "1\n".as_bytes(), &mut Vec::new()).unwrap_err();
+        assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn erasing_destroys_the_header_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("device"), vec![7u8; HEADER_BYTES + 5]).unwrap();
+        let script = format!("#!/bin/sh\necho \"$@\" > {}\n", path("log").display());
+        fs::write(path("repart"), script).unwrap();
+        fs::set_permissions(path("repart"), PermissionsExt::from_mode(0o755)).unwrap();
+        let verb = Maintenance {
+            places: seal::Places::below(folder.path()),
+            repart: path("repart"),
+            systemctl: path("systemctl"),
+        };
+        verb.erase().unwrap();
+        let device = fs::read(path("device")).unwrap();
+        assert!(device[..HEADER_BYTES].iter().all(|byte| *byte == 0));
+        assert_eq!(device[HEADER_BYTES..], [7; 5]);
+        assert!(fs::read_to_string(path("log")).unwrap().contains("--factory-reset=yes"));
+    }
+}

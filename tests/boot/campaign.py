@@ -1,0 +1,244 @@
+"""Owns the trials that take long: what is refused, what falls back, what does not open. Run by hand,
+scripts/boot-test --all; each leaves the bench as the next one wants it.
+"""
+import json
+import re
+import shutil
+import struct
+import time
+
+import workstation
+from machine import Failed
+from trials import ACT_TIMEOUT_S, ANSWER, BOOT_TIMEOUT_S, await_ready
+
+ESP_AT = "@@1M"
+REFUSED = r"Access Denied|Access denied|Security Violation|Error loading EFI binary"
+MAINTENANCE = r"Started redoubt-maintenance\.service"
+ARP, IPV4, TCP = 0x0806, 0x0800, 6
+SYN, ACK = 0x02, 0x10
+
+
+def with_uki(bench, machine, name, uki, entry):
+    """A copy of the machine's disk whose ESP has this UKI under this name, and no other."""
+    raw, disk = (machine.disk.with_name(f"{name}.{end}") for end in ("raw", "qcow2"))
+    bench.tools.run("qemu-img", "convert", "-O", "raw", machine.disk, raw)
+    esp = f"{raw}{ESP_AT}"
+    for line in bench.tools.run("mdir", "-b", "-i", esp, "::EFI/Linux").splitlines():
+        if line.strip().endswith(".efi"):
+            bench.tools.run("mdel", "-i", esp, line.strip())
+    bench.tools.run("mcopy", "-o", "-i", esp, uki, f"::EFI/Linux/{entry}")
+    bench.tools.run("qemu-img", "convert", "-O", "qcow2", raw, disk)
+    raw.unlink()
+    return disk
+
+
+class Swapped:
+    """The machine with another disk or TPM for a while."""
+
+    def __init__(self, machine, disk=None, tpm=None):
+        self.machine, self.disk, self.tpm = machine, disk, tpm
+
+    def __enter__(self):
+        self.machine.cut_power()
+        self.kept = self.machine.disk, self.machine.tpm
+        self.machine.disk = self.disk or self.machine.disk
+        self.machine.tpm = self.tpm or self.machine.tpm
+        return self.machine
+
+    def __exit__(self, *_):
+        self.machine.cut_power()
+        self.machine.disk, self.machine.tpm = self.kept
+        if self.disk:
+            self.disk.unlink(missing_ok=True)
+
+
+def refused_ukis(bench, machine):
+    """UKIs that nobody signed, or somebody else, are refused by the firmware."""
+    uki = bench.images / "redoubt_2.efi"
+    work = machine.folder
+    unsigned, foreign = work / "unsigned.efi", work / "foreign.efi"
+    shutil.copy(uki, unsigned)
+    bench.tools.run("sbattach", "--remove", unsigned)
+    for key in ("foreign.key", "foreign.crt"):
+        (work / key).unlink(missing_ok=True)
+    bench.tools.run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x",
+                    "-keyout", work / "foreign.key", "-out", work / "foreign.crt")
+    bench.tools.run("sbsign", "--key", work / "foreign.key", "--cert", work / "foreign.crt",
+                    "--output", foreign, unsigned)
+    for name, path in (("unsigned", unsigned), ("foreign", foreign)):
+        with Swapped(machine, with_uki(bench, machine, name, path, "redoubt_9.efi")):
+            machine.start(reboot=False)
+            machine.await_text(REFUSED, BOOT_TIMEOUT_S)
+            time.sleep(20)
+            if "Linux version" in machine.said or "systemd[1]" in machine.said:
+                raise Failed(f"an {name} UKI has started a kernel")
+
+
+def foreign_tpm(bench, machine, recovery_key):
+    """A disk in another machine does not open; with the recovery key it does, and stays so."""
+    other = machine.folder / "other-tpm"
+    shutil.rmtree(other, ignore_errors=True)
+    other.mkdir()
+    with Swapped(machine, tpm=other):
+        machine.start()
+        machine.await_text(MAINTENANCE, BOOT_TIMEOUT_S)
+        time.sleep(10)
+        machine.screen(bench.folder / "maintenance.png")
+        if workstation.is_ready(machine.port):
+            raise Failed("it serves")
+        machine.type("1\n")
+        time.sleep(3)
+        machine.type(recovery_key + "\n")
+        await_ready(machine)
+        machine.cut_power()
+        machine.start()
+        await_ready(machine)
+    # The disk comes home: there the TPM does not give the key away any more.
+    machine.start()
+    machine.await_text(MAINTENANCE, BOOT_TIMEOUT_S)
+    time.sleep(10)
+    machine.type("1\n")
+    time.sleep(3)
+    machine.type(recovery_key + "\n")
+    await_ready(machine)
+
+
+def bad_update(bench, machine, people):
+    """An image that does not come up is given up after three tries; the data are as before."""
+    item = "vendor/image/redoubt/3.json"
+    stick = workstation.make_stick(bench.tools, machine.folder / "bad.img",
+                                   sorted((bench.walk / "bad").iterdir()), size_mib=512)
+    machine.plug(stick, "bad")
+    machine.await_text(re.escape(item) + " is imported", ACT_TIMEOUT_S)
+    machine.unplug("bad")
+    people.by("anna", "approve", item)
+    began = time.monotonic()
+    people.by("anna", "activate", item)
+    machine.await_("the box goes down", lambda: not workstation.is_ready(machine.port),
+                   ACT_TIMEOUT_S)
+    machine.await_("the old image serves", lambda: workstation.is_ready(machine.port),
+                   4 * BOOT_TIMEOUT_S)
+    bench.figure("bad image activated to the old one ready again, s",
+                 round(time.monotonic() - began, 1))
+    panics = machine.said.count("Kernel panic")
+    if panics != 3:
+        raise Failed(f"{panics} tries, not 3")
+    if people.ask(bench.python, "walk", "Reverse the word lantern.") != ANSWER:
+        raise Failed("the model's answer has changed")
+    if item in people.status():
+        raise Failed(f"{item} is still said to be active")
+
+
+def old_image_put_back(bench, machine):
+    """The image before, signed by the owner, put back by hand: it boots, and opens nothing."""
+    disk = with_uki(bench, machine, "old", bench.images / "redoubt_1.efi", "redoubt_9.efi")
+    with Swapped(machine, disk):
+        raw = machine.disk.with_name("old.raw")
+        bench.tools.run("qemu-img", "convert", "-O", "raw", disk, raw)
+        root = next(bench.images.glob("redoubt_1.root.*.raw"))
+        verity = next(bench.images.glob("redoubt_1.root-verity.*.raw"))
+        put_slot(bench, raw, root, verity)
+        bench.tools.run("qemu-img", "convert", "-O", "qcow2", raw, disk)
+        raw.unlink()
+        machine.start()
+        machine.await_text(MAINTENANCE, BOOT_TIMEOUT_S)
+        if workstation.is_ready(machine.port):
+            raise Failed("it serves")
+    machine.start()
+    await_ready(machine)
+
+
+def put_slot(bench, raw, root, verity):
+    """Writes an image's partitions into the slot that has its names, or another one."""
+    for path, kind in ((root, "root"), (verity, "root-verity")):
+        uuid = path.name.split(".")[-2]
+        listed = json.loads(bench.tools.run("sfdisk", "--json", raw))["partitiontable"]
+        names = {"root": ("redoubt_1", "_empty"), "root-verity": ("redoubt_1_verity", "_empty")}
+        number, entry = next(
+            (i, e) for i, e in enumerate(listed["partitions"], 1)
+            if e.get("name") in names[kind] and is_kind(e, kind))
+        with open(raw, "r+b") as disk, open(path, "rb") as file:
+            disk.seek(entry["start"] * 512)
+            shutil.copyfileobj(file, disk)
+        dashed = "-".join((uuid[:8], uuid[8:12], uuid[12:16], uuid[16:20], uuid[20:]))
+        bench.tools.run("sfdisk", "--part-uuid", raw, number, dashed)
+
+
+def is_kind(entry, kind):
+    types = {"root": "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
+             "root-verity": "2C7357ED-EBD2-46D9-AEC1-23D437EC2BF5"}
+    return entry["type"].upper() == types[kind]
+
+
+def frames(path):
+    """Frames of a capture (pcap)."""
+    data = path.read_bytes()
+    at = 24
+    while at + 16 <= len(data):
+        length = struct.unpack_from("<I", data, at + 8)[0]
+        yield data[at + 16:at + 16 + length]
+        at += 16 + length
+
+
+def silence(bench, machine, people):
+    """With a given address nothing leaves but ARP for replies, and replies."""
+    machine.cut_power()
+    capture = machine.folder / "capture.pcap"
+    capture.unlink(missing_ok=True)
+    machine.start("-object", f"filter-dump,id=dump,netdev=net,file={capture}")
+    await_ready(machine)
+    people.ask(bench.python, "walk", "Reverse the word lantern.")
+    machine.cut_power()
+    sent, replies = [], 0
+    for frame in frames(capture):
+        if not frame[6:9] == b"\x52\x54\x00":
+            continue
+        kind = struct.unpack_from(">H", frame, 12)[0]
+        if kind == ARP:
+            continue
+        if kind == IPV4 and frame[23] == TCP:
+            head = 14 + 4 * (frame[14] & 15)
+            port, flags = struct.unpack_from(">H", frame, head)[0], frame[head + 13]
+            if port == 443 and not (flags & SYN and not flags & ACK):
+                replies += 1
+                continue
+        sent.append(frame[:64].hex())
+    bench.figure("frames sent in replies, the control", replies)
+    if replies == 0:
+        raise Failed("the capture has no replies: it shows nothing")
+    if sent:
+        raise Failed(f"{len(sent)} frames left by themselves: {sent[:3]}")
+    machine.start()
+    await_ready(machine)
+
+
+def no_traces(bench):
+    """Nothing of where packages came from, no way to log in, in the image's root."""
+    root = bench.folder / "root"
+    shutil.rmtree(root, ignore_errors=True)
+    image = next(bench.images.glob("redoubt_2.root.*.raw"))
+    bench.tools.run("fsck.erofs", f"--extract={root}", image)
+    hosts = {line.split("/")[2] for line in bench.sources.splitlines() if "://" in line}
+    for path in root.rglob("*"):
+        if not path.is_file() or path.is_symlink():
+            continue
+        data = path.read_bytes()
+        for host in hosts:
+            if host.encode() in data:
+                raise Failed(f"{host} is in {path.relative_to(root)}")
+    shadow = (root / "etc/shadow").read_text()
+    for line in shadow.splitlines():
+        if not re.match(r"^[^:]+:[!*]", line):
+            raise Failed(f"somebody may log in: {line}")
+    shutil.rmtree(root)
+
+
+def campaign(bench, machine, people, trial):
+    """All of it, on a machine that has been updated to image 2."""
+    trial("nothing of the mirror, nobody who logs in", lambda: no_traces(bench))
+    trial("silence on the network", lambda: silence(bench, machine, people))
+    trial("unsigned and foreign UKIs", lambda: refused_ukis(bench, machine))
+    trial("old image put back", lambda: old_image_put_back(bench, machine))
+    trial("bad update", lambda: bad_update(bench, machine, people))
+    trial("foreign TPM, recovery key",
+          lambda: foreign_tpm(bench, machine, people.recovery_key))
