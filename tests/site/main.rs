@@ -8,4 +8,5 @@ mod desks;
 
 mod bundles;
 mod decisions;
+mod images;
 mod operators;

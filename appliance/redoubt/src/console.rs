@@ -23,7 +23,7 @@ use crate::{pairing, screen};
 const DRAW_PERIOD: Duration = Duration::from_secs(2);
 const WIDTH: usize = 78;
 const LABEL_WIDTH: usize = 14;
-const MODELS_MAX: usize = 8;
+const MODELS_MAX: usize = 4;
 const LEFT_BYTES_MAX: u64 = 4096;
 const STICK_LINES_MAX: usize = 4;
 
@@ -355,7 +355,7 @@ mod tests {
         full.stick = Some("error: a\nhint: b\nc\nd\nnot shown".to_owned());
         check(
             &full,
-            &["last stick", "hint: b", "and 22 more", "cannot be written: no space"],
+            &["last stick", "hint: b", "and 26 more", "cannot be written: no space"],
             &["m9", "not shown"],
         );
     }

@@ -27,6 +27,7 @@ mod site_settings;
 mod state_dir;
 mod status;
 mod stick;
+mod supervisor;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! `redoubt serve`: one process, one state folder, until SIGTERM or Ctrl-C.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::load::{self, Source, Terms};
 use crate::own_certificate;
 use crate::pairing::Board;
 use crate::state_dir;
+use crate::supervisor::Supervisor;
 
 /// A load that is told to stop looks up within this time.
 const LOAD_STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,6 +80,11 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let outcome = runtime.block_on(async {
         let server = Server::bind(&listen, Arc::clone(&state)).await.map_err(cannot_listen)?;
         let address = server.address().map_err(Failure::new)?;
+        let supervisor = Supervisor::of_this_program()
+            .map_err(|error| Failure::new(format!("the supervisor's socket: {error}")))?;
+        if let Some(supervisor) = &supervisor {
+            supervisor.ready();
+        }
         let scheme = if listen.tls.is_some() { "https" } else { "http" };
         let stop = Arc::new(AtomicBool::new(false));
         let loading = tokio::task::spawn_blocking({
@@ -85,7 +92,10 @@ pub fn run(config: Config) -> Result<(), Failure> {
             let url = format!("{scheme}://{address}/v1");
             move || load_all(&config, &state, &url, &stop)
         });
-        serve(server, &state, loading, &stop).await
+        tokio::select! {
+            outcome = serve(server, &state, loading, &stop) => outcome,
+            never = stay_alive(&state, supervisor.as_ref()) => match never {},
+        }
     });
     runtime.shutdown_timeout(LOAD_STOP_TIMEOUT);
     outcome
@@ -112,6 +122,22 @@ fn cannot_listen(error: ListenError) -> Failure {
         ListenError::Tls(_) => "check 'tls_certificates', 'tls_key' and 'tls_client_authorities'",
     };
     Failure::new(error).hint(hint)
+}
+
+/// Tells the supervisor that the runtime turns and the models can be asked for, for ever.
+async fn stay_alive(state: &Shared, supervisor: Option<&Supervisor>) -> Infallible {
+    let period = supervisor.and_then(Supervisor::watchdog);
+    let (Some(supervisor), Some(period)) = (supervisor, period) else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(period).await;
+        let registry = Arc::clone(&state.registry);
+        // Whoever holds its lock for ever keeps this from being said.
+        if tokio::task::spawn_blocking(move || registry.all().len()).await.is_ok() {
+            supervisor.alive();
+        }
+    }
 }
 
 /// SIGTERM and Ctrl-C.

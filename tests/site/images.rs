@@ -1,0 +1,79 @@
+//! Images of the operating system, as the server sees them: on trial over boots, good after
+//! the self-test, rolled back where they did not come up. What writes and boots them is in the boot
+//! tests.
+
+use std::fs;
+
+use e2e::served::Site;
+
+use crate::bundles::{path, run, trust};
+use crate::desks::World;
+
+/// A box that says which image it runs, and which one did not come up.
+fn boot(site: &Site, image: &str) {
+    let config = site.path("redoubt.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let own = text.split("\n[image]").next().unwrap();
+    fs::write(&config, format!("{own}\n[image]\n{image}\n")).unwrap();
+}
+
+/// How the image of this version stands.
+fn standing(site: &Site, version: u64) -> String {
+    let listed = run(site, &["bundle", "list"]).unwrap();
+    let item = format!("vendor/image/redoubt/{version}.json");
+    let line = listed.lines().find(|line| line.contains(&item));
+    line.unwrap_or_else(|| panic!("{item} is not in {listed}")).to_owned()
+}
+
+#[test]
+fn an_image_is_on_trial_until_it_has_proved_itself() {
+    let site = Site::new("kv_cache_mib = 64\n");
+    let world = World::new();
+    let mut items = Vec::new();
+    for version in 1..=3 {
+        let id = format!("vendor/image/redoubt/{version}.json");
+        world.vendor.add(world.folder.path(), &id, &[("redoubt.efi", &[version as u8; 9])]);
+        world.authority.desk.adopt(&world.vendor.desk, &id.parse().unwrap()).unwrap();
+        items.push(id);
+    }
+    world.release();
+    let served = site.serve_bare();
+    trust(&site, &world);
+    run(&site, &["import", &path(&world.seal("images", None))]).unwrap();
+    for item in &items {
+        run(&site, &["bundle", "approve", item]).unwrap();
+    }
+    let refused = run(&site, &["bundle", "activate", &items[1]]).unwrap_err();
+    assert!(refused.contains("not started from an image"), "{refused}");
+    drop(served);
+
+    boot(&site, "running = 1");
+    let served = site.serve_bare();
+    let refused = run(&site, &["bundle", "activate", &items[0]]).unwrap_err();
+    assert!(refused.contains("never goes back"), "{refused}");
+    run(&site, &["bundle", "activate", &items[1]]).unwrap();
+    assert!(standing(&site, 2).contains("on trial"));
+    // The image that ran before says nothing of the one on trial.
+    run(&site, &["self-test"]).unwrap();
+    assert!(standing(&site, 2).contains("on trial"));
+    drop(served);
+
+    // A server that starts again before the box does changes nothing.
+    drop(site.serve_bare());
+    boot(&site, "running = 2");
+    let served = site.serve_bare();
+    assert!(standing(&site, 2).contains("on trial"));
+    run(&site, &["self-test"]).unwrap();
+    assert!(!standing(&site, 2).contains("on trial"));
+    run(&site, &["bundle", "activate", &items[2]]).unwrap();
+    drop(served);
+
+    boot(&site, "running = 2\nfailed = 3");
+    let served = site.serve_bare();
+    assert!(!standing(&site, 3).contains("on trial") && !standing(&site, 3).contains("active"));
+    assert!(standing(&site, 2).contains("active"));
+    let log = run(&site, &["audit", "show"]).unwrap();
+    let told = "did not come up; version 2 runs";
+    assert!(log.contains(told) && log.contains("mark_good"), "{log}");
+    drop(served);
+}
