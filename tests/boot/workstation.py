@@ -75,6 +75,13 @@ class Workstation:
         return run(python, client, f"https://127.0.0.1:{self.port}/v1",
                    self.folder / "box.pem", self.key, model, prompt).strip()
 
+    def log(self):
+        """The audit log."""
+        out = self.folder / "log.json"
+        out.unlink(missing_ok=True)
+        self.by("anna", "audit", "--out", "log.json")
+        return out.read_text()
+
     def status(self):
         return self.by("anna", "status")
 
@@ -101,12 +108,17 @@ def certificate(port, fingerprint, path):
     return path
 
 
-def make_stick(tools, image, files, label="STICK", size_mib=STICK_MIB):
-    """A FAT32 file system in a file, with these files and folders in it."""
+def make_stick(tools, image, files, size_mib=STICK_MIB, partitioned=True):
+    """A stick in a file: FAT32 with these files and folders, in a partition as they are sold, or
+    on the whole of it as some programs make them."""
     image.unlink(missing_ok=True)
     with open(image, "wb") as file:
         file.truncate(size_mib << 20)
-    tools.run("mformat", "-F", "-v", label, "-i", image, "::")
+    at = str(image)
+    if partitioned:
+        tools.run("sfdisk", "--quiet", image, input="start=2048, type=c\n")
+        at += "@@1M"
+    tools.run("mformat", "-F", "-v", "STICK", "-i", at, "::")
     for path in files:
-        tools.run("mcopy", "-s", "-i", image, path, "::")
+        tools.run("mcopy", "-s", "-i", at, path, "::")
     return image

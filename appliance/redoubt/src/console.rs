@@ -24,6 +24,8 @@ const DRAW_PERIOD: Duration = Duration::from_secs(2);
 const WIDTH: usize = 78;
 const LABEL_WIDTH: usize = 14;
 const MODELS_MAX: usize = 4;
+/// What the units before the server leave.
+const TROUBLE_FILES: [&str; 2] = ["/run/redoubt-seal/trouble", "/run/redoubt/trouble"];
 const LEFT_BYTES_MAX: u64 = 4096;
 const STICK_LINES_MAX: usize = 4;
 
@@ -31,8 +33,8 @@ const STICK_LINES_MAX: usize = 4;
 #[derive(Args)]
 pub struct Console {
     /// What went wrong before the server could start, for people; none where there is no file.
-    #[arg(long, value_name = "FILE", default_value = "/run/redoubt/trouble")]
-    trouble: PathBuf,
+    #[arg(long, value_name = "FILE", default_values = TROUBLE_FILES)]
+    trouble: Vec<PathBuf>,
     /// What came of the last stick, for people; none where there is no file.
     #[arg(long, value_name = "FILE", default_value = "/run/redoubt-import/told")]
     stick: PathBuf,
@@ -88,7 +90,7 @@ impl Console {
             host_name: read("/proc/sys/kernel/hostname").trim().to_owned(),
             addresses: addresses(&read("/proc/net/fib_trie")),
             codes: codes(&config.state_dir),
-            trouble: left(&self.trouble),
+            trouble: self.trouble.iter().find_map(|path| left(path)),
             stick: left(&self.stick),
             recovery_key: left(&self.recovery_key),
             disk: disk.map(|disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)),
@@ -152,7 +154,9 @@ fn draw(seen: &Seen) -> String {
 
 fn title(seen: &Seen) -> String {
     let version = seen.status.as_ref().map(|status| text(status, "version"));
-    let left = format!("  Redoubt {}", version.unwrap_or(env!("CARGO_PKG_VERSION")));
+    let image = seen.status.as_ref().and_then(|status| status["image"]["running"].as_u64());
+    let image = image.map(|image| format!(", image {image}")).unwrap_or_default();
+    let left = format!("  Redoubt {}{image}", version.unwrap_or(env!("CARGO_PKG_VERSION")));
     let right = format!("{}  ", plain(&seen.host_name));
     let gap = WIDTH.saturating_sub(left.len() + right.chars().count());
     format!("\x1b[1;37;44m{left}{}{right}", " ".repeat(gap))
@@ -308,7 +312,7 @@ mod tests {
     fn ready() -> Seen {
         Seen {
             status: Some(json!({
-                "version": "1.2.3", "site": "site-ab", "health": "ready",
+                "version": "1.2.3", "image": {"running": 7}, "site": "site-ab", "health": "ready",
                 "time": {"estimate_unix_seconds": 1_780_000_000},
                 "audit": {"entries": 3, "failure": null}, "operators": {"enrolled": 0},
                 "models": [{"name": "a\x1b[2J", "state": "ready"}],
@@ -327,7 +331,7 @@ mod tests {
     #[test]
     fn a_box_that_waits_for_its_operators() {
         let shows = [
-            "Redoubt 1.2.3",
+            "Redoubt 1.2.3, image 7",
             "box-7",
             "https://192.0.2.7",
             "0123 4567 89ab",

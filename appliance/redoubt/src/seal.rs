@@ -23,6 +23,8 @@ use crate::{pairing, screen};
 const KEY_FILE: &str = "recovery-key";
 const SLOTS_FILE: &str = "slots.json";
 const BOOTED_FILE: &str = "booted.json";
+/// What kept the data from being bound, for people.
+const TROUBLE_FILE: &str = "trouble";
 const BYTES_MAX: usize = 4096;
 const HEX_LEN: usize = 64;
 /// For the group of the program that draws the screen.
@@ -129,10 +131,20 @@ impl Places {
             .map_err(|failure| failure.hint("compare the key with what was written down"))
     }
 
+    /// What is in the way is left for the screen to show.
     fn early(&self) -> Result<(), Failure> {
+        let trouble = self.run.join(TROUBLE_FILE);
+        let failed = |error| Failure::new(format!("{}: {error}", trouble.display()));
+        fs::create_dir_all(&self.run).map_err(failed)?;
+        let outcome = self.bind_first();
+        let text = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        fs::write(&trouble, text).map_err(failed)?;
+        outcome
+    }
+
+    fn bind_first(&self) -> Result<(), Failure> {
         let booted = Registers { pcr_7: self.register(7)?, pcr_11: self.register(11)? };
         let failed = |error| Failure::new(format!("{}: {error}", self.run.display()));
-        fs::create_dir_all(&self.run).map_err(failed)?;
         fs::write(self.run.join(BOOTED_FILE), json(&booted)?).map_err(failed)?;
         if self.slots()?.is_none() {
             self.take_over(booted)?;

@@ -16,6 +16,9 @@ pub async fn run(socket: &Path, json: bool) -> Result<(), Failure> {
         return screen::show(&format!("{status:#}\n"));
     }
     let mut out = format!("redoubt {}: {}\n", text(&status, "version"), text(&status, "health"));
+    if let Some(image) = status["image"]["running"].as_u64() {
+        out.push_str(&format!("image     {image}\n"));
+    }
     out.push_str(&site(&status));
     out.push_str(&content(&status["content"]));
     if let Some(loading) = status["loading"].as_str() {

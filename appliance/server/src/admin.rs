@@ -47,6 +47,9 @@ pub(crate) fn status_of(state: &State) -> Result<Value, ApiError> {
     Ok(json!({
         "version": state.version,
         "site": state.trusted.site.id(),
+        "image": state.images.map(|images| json!({
+            "running": images.running, "failed": images.failed,
+        })),
         "health": health,
         "time": time(state),
         "audit": audit(state),
