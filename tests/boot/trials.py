@@ -124,7 +124,7 @@ def stick_at_run_time(bench, machine, people):
     machine.await_text(r"vendor/model/walk/1\.json is imported", ACT_TIMEOUT_S)
     machine.unplug()
     people.by("anna", "approve", "vendor/model/walk/1.json")
-    people.by("anna", "activate", "vendor/model/walk/1.json")
+    people.agree("activate", "vendor/model/walk/1.json")
     answer = people.ask(bench.python, "walk", PROMPT)
     if answer != ANSWER:
         raise Failed(f"the model off the stick answered {answer!r}")
@@ -141,7 +141,7 @@ def update(bench, machine, people, cuts_s=()):
     machine.unplug("update")
     people.by("anna", "approve", item)
     began = time.monotonic()
-    people.by("anna", "activate", item)
+    people.agree("activate", item)
     for cut_s in cuts_s:
         machine.await_text(r"Starting redoubt-update\.service", BOOT_TIMEOUT_S)
         time.sleep(cut_s)

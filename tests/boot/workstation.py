@@ -3,6 +3,7 @@ content. Everything goes through what real people have: the network and sticks.
 """
 import hashlib
 import re
+import shutil
 import ssl
 import subprocess
 import urllib.error
@@ -30,7 +31,8 @@ class Workstation:
 
     def __init__(self, folder, programs, port):
         self.folder, self.programs, self.port = Path(folder), Path(programs), port
-        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
         secret = self.folder / "passphrase"
         secret.write_text(PASSPHRASE)
         secret.chmod(0o600)

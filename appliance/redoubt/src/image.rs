@@ -6,7 +6,6 @@
 //! knows that the one that was tried did not come up.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use bundle::names::{ItemId, Kind};
@@ -50,14 +49,17 @@ pub enum Image {
     Take {
         #[command(flatten)]
         places: Places,
-        /// Where they are laid out; emptied first.
-        #[arg(long, value_name = "FOLDER", default_value = "/run/redoubt-image")]
+        /// Where they are laid out, on the store's file system; emptied first.
+        #[arg(long, value_name = "FOLDER", default_value = "/var/lib/redoubt-image/files")]
         out: PathBuf,
     },
-    /// Write down that the image that waits is tried from now on.
+    /// Write down that the image that waits was written and is tried from now on.
     Tried {
         #[command(flatten)]
         places: Places,
+        /// Where its UKI must be now.
+        #[arg(long, value_name = "FOLDER", default_value = "/efi/EFI/Linux")]
+        ukis: PathBuf,
     },
 }
 
@@ -78,7 +80,7 @@ impl Image {
                 screen::show(&format!("{id} waits to be written\n"))
             }
             Image::Take { places, out } => places.take(&out),
-            Image::Tried { places } => places.put_down(),
+            Image::Tried { places, ukis } => places.put_down(&ukis),
         }
     }
 }
@@ -152,13 +154,25 @@ impl Places {
                 let error = format!("{id} has the file {name} in a folder");
                 return Err(Failure::new(error).hint("an image's files lie beside each other"));
             }
-            symlink(files.join(name), out.join(name)).map_err(failed)?;
+            // Links of another kind would not be taken.
+            fs::hard_link(files.join(name), out.join(name)).map_err(failed)?;
         }
         screen::show(&format!("{id}: {} files are whole\n", manifest.files.len()))
     }
 
-    fn put_down(&self) -> Result<(), Failure> {
+    fn put_down(&self, ukis: &Path) -> Result<(), Failure> {
         let (id, _) = self.wanted()?;
+        let failed = |error| Failure::new(format!("{}: {error}", ukis.display()));
+        // With its tries after a plus.
+        let begins = format!("{}_{}+", id.name, id.version);
+        let is_there = fs::read_dir(ukis)
+            .map_err(failed)?
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with(&begins));
+        if !is_there {
+            let error = format!("{id} was not written: {} has no {begins}…", ukis.display());
+            return Err(Failure::new(error).hint("the box goes on with the image that runs"));
+        }
         let tried = Tried { version: id.version, boot_id: self.boot_id()? };
         let bytes = serde_json::to_vec(&tried).map_err(Failure::new)?;
         Disk::real().replace(&self.kept.join(TRIED_FILE), &bytes).map_err(Failure::new)
