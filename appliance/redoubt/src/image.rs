@@ -49,7 +49,7 @@ pub enum Image {
     Take {
         #[command(flatten)]
         places: Places,
-        /// Where they are laid out, on the store's file system; emptied first.
+        /// Where they are laid out; emptied first.
         #[arg(long, value_name = "FOLDER", default_value = "/var/lib/redoubt-image/files")]
         out: PathBuf,
     },
@@ -154,8 +154,8 @@ impl Places {
                 let error = format!("{id} has the file {name} in a folder");
                 return Err(Failure::new(error).hint("an image's files lie beside each other"));
             }
-            // Links of another kind would not be taken.
-            fs::hard_link(files.join(name), out.join(name)).map_err(failed)?;
+            // Copies: links would not be taken.
+            fs::copy(files.join(name), out.join(name)).map_err(failed)?;
         }
         screen::show(&format!("{id}: {} files are whole\n", manifest.files.len()))
     }
