@@ -72,6 +72,8 @@ fn an_image_is_on_trial_until_it_has_proved_itself() {
     let served = site.serve_bare();
     assert!(!standing(&site, 3).contains("on trial") && !standing(&site, 3).contains("active"));
     assert!(standing(&site, 2).contains("active"));
+    let refused = run(&site, &["bundle", "activate", &items[2]]).unwrap_err();
+    assert!(refused.contains("did not come up"), "{refused}");
     let log = run(&site, &["audit", "show"]).unwrap();
     let told = "did not come up; version 2 runs";
     assert!(log.contains(told) && log.contains("mark_good"), "{log}");

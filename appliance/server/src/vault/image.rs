@@ -49,19 +49,22 @@ impl State {
 
     /// Whether an image may be activated here.
     pub(super) fn check_image(&self, id: &ItemId) -> Result<(), ApiError> {
-        match self.images {
-            None => Err(ApiError::invalid(
-                "This box was not started from an image: nothing of it \
-                                           can be replaced by one.",
-            )),
-            Some(Images { running, .. }) if id.version <= running => {
-                Err(ApiError::invalid(format!(
-                    "Version {running} runs here, and {id} is not newer: a box never goes back \
-                         to an older image."
-                )))
-            }
-            Some(_) => Ok(()),
+        let Some(Images { running, failed }) = self.images else {
+            let why = "This box was not started from an image: none can take its place.";
+            return Err(ApiError::invalid(why));
+        };
+        if id.version <= running {
+            return Err(ApiError::invalid(format!(
+                "Version {running} runs here, and {id} is not newer: a box never goes back to an \
+                 older image."
+            )));
         }
+        if failed == Some(id.version) {
+            return Err(ApiError::invalid(format!(
+                "{id} was tried here and did not come up: it is not tried again; take a newer one."
+            )));
+        }
+        Ok(())
     }
 
     /// The image that runs has proved itself.
