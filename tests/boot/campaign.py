@@ -1,5 +1,5 @@
-"""Owns the trials that take long: what is refused, what falls back, what does not open. Run by hand,
-scripts/boot-test --all; each leaves the bench as the next one wants it.
+"""Owns the trials that take long: what is refused, what falls back, what does not open. Run by
+hand, scripts/boot-test --all; each leaves the bench as the next one wants it.
 """
 import json
 import re
@@ -7,15 +7,16 @@ import shutil
 import struct
 import time
 
+import prefixes
+import wire
 import workstation
 from machine import Failed
-from trials import ACT_TIMEOUT_S, ANSWER, BOOT_TIMEOUT_S, await_ready
+from trials import ACT_TIMEOUT_S, ADDRESS, ANSWER, BOOT_TIMEOUT_S, await_ready, import_image
 
 ESP_AT = "@@1M"
 REFUSED = r"Access Denied|Access denied|Security Violation|Error loading EFI binary"
 MAINTENANCE = r"Started redoubt-maintenance\.service"
-ARP, IPV4, TCP = 0x0806, 0x0800, 6
-SYN, ACK = 0x02, 0x10
+SERVES = r"Finished redoubt-self-test\.service"
 
 
 def with_uki(bench, machine, name, uki, entry):
@@ -105,13 +106,7 @@ def foreign_tpm(bench, machine, recovery_key):
 
 def bad_update(bench, machine, people):
     """An image that does not come up is given up after three tries; the data are as before."""
-    item = "vendor/image/redoubt/3.json"
-    stick = workstation.make_stick(bench.tools, machine.folder / "bad.img",
-                                   sorted((bench.walk / "bad").iterdir()), size_mib=512)
-    machine.plug(stick, "bad")
-    machine.await_text(re.escape(item) + " is imported", ACT_TIMEOUT_S)
-    machine.unplug("bad")
-    people.by("anna", "approve", item)
+    item = import_image(bench, machine, people, "bad", 3)
     began = time.monotonic()
     people.agree("activate", item)
     machine.await_("the box goes down", lambda: not workstation.is_ready(machine.port),
@@ -194,12 +189,12 @@ def silence(bench, machine, people):
         if not frame[6:9] == b"\x52\x54\x00":
             continue
         kind = struct.unpack_from(">H", frame, 12)[0]
-        if kind == ARP:
+        if kind == wire.ARP:
             continue
-        if kind == IPV4 and frame[23] == TCP:
+        if kind == wire.IPV4 and frame[23] == wire.TCP:
             head = 14 + 4 * (frame[14] & 15)
             port, flags = struct.unpack_from(">H", frame, head)[0], frame[head + 13]
-            if port == 443 and not (flags & SYN and not flags & ACK):
+            if port == 443 and not (flags & wire.SYN and not flags & wire.ACK):
                 replies += 1
                 continue
         sent.append(frame[:64].hex())
@@ -208,6 +203,26 @@ def silence(bench, machine, people):
         raise Failed("the capture has no replies: it shows nothing")
     if sent:
         raise Failed(f"{len(sent)} frames left by themselves: {sent[:3]}")
+    machine.start()
+    await_ready(machine)
+
+
+def nothing_else_listens(bench, machine):
+    """Of all ports of TCP and UDP, one answers."""
+    cable = wire.Wire()
+    machine.cut_power()
+    machine.start(network=cable.network, port=False)
+    machine.await_(SERVES, lambda: cable.listen(1) or re.search(SERVES, machine.said),
+                   BOOT_TIMEOUT_S)
+    address = ADDRESS.split("/")[0]
+    found = cable.scan(address, wire.syn)
+    if found != [(wire.TCP, 443, wire.SYN | wire.ACK)]:
+        raise Failed(f"TCP: {found} answered, not port 443 alone")
+    found = cable.scan(address, wire.datagram)
+    if found:
+        raise Failed(f"UDP: {found} answered")
+    bench.figure("ports that answer, of 65,535 of TCP and as many of UDP", "443/tcp")
+    machine.cut_power()
     machine.start()
     await_ready(machine)
 
@@ -237,8 +252,10 @@ def campaign(bench, machine, people, trial):
     """All of it, on a machine that has been updated to image 2."""
     trial("nothing of the mirror, nobody who logs in", lambda: no_traces(bench))
     trial("silence on the network", lambda: silence(bench, machine, people))
+    trial("nothing else listens", lambda: nothing_else_listens(bench, machine))
     trial("unsigned and foreign UKIs", lambda: refused_ukis(bench, machine))
     trial("old image put back", lambda: old_image_put_back(bench, machine))
+    trial("power cuts at any write", lambda: prefixes.power_cuts(bench))
     trial("bad update", lambda: bad_update(bench, machine, people))
     trial("foreign TPM, recovery key",
           lambda: foreign_tpm(bench, machine, people.recovery_key))

@@ -63,6 +63,8 @@ class Machine:
         self.console, self.qmp_path = self.folder / "console", self.folder / "qmp"
         self.screen_path = self.folder / "screen"
         self.process = None
+        # A file that takes every write to the disk, in order.
+        self.record = None
         self.port = free_port()
         self.boots = 0
 
@@ -94,17 +96,28 @@ class Machine:
             "-drive", f"if=pflash,unit=1,format=raw,file={self.variables}",
             "-chardev", f"socket,id=tpm,path={self.folder}/swtpm",
             "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0",
-            "-drive", f"if=none,id=disk,file={self.disk},format=qcow2,cache=unsafe,discard=unmap",
+            *self.disk_arguments(),
             "-device", "virtio-blk-pci,drive=disk,bootindex=1", "-device", "virtio-rng-pci",
             "-device", "qemu-xhci,id=usb", "-netdev", network + forward,
             "-device", "virtio-net-pci,netdev=net,romfile=",
             "-smbios", "type=1,uuid=2f1b2e2a-7c53-4a11-9f0e-000000000001",
-            "-serial", f"file:{self.console}", "-serial", f"file:{self.screen_path}", "-qmp", f"unix:{self.qmp_path},server=on,wait=off",
+            "-serial", f"file:{self.console}", "-serial", f"file:{self.screen_path}",
+            "-qmp", f"unix:{self.qmp_path},server=on,wait=off",
             *([] if reboot else ["-no-reboot"]), *extra)
         self.log = open(self.folder / "qemu.log", "ab")
         self.began = time.monotonic()
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         self.boots += 1
+
+    def disk_arguments(self):
+        if self.record is None:
+            return ["-drive", f"if=none,id=disk,file={self.disk},format=qcow2,cache=unsafe,"
+                    "discard=unmap"]
+        disk = {"driver": "qcow2", "discard": "unmap",
+                "file": {"driver": "file", "filename": str(self.disk)}}
+        log = {"driver": "file", "filename": str(self.record)}
+        return ["-blockdev", json.dumps({"driver": "blklogwrites", "node-name": "disk",
+                                         "discard": "unmap", "file": disk, "log": log})]
 
     @property
     def said(self):

@@ -1,5 +1,5 @@
-"""Owns the trials: what a box does when it is booted, attacked, updated and broken. Each has a name,
-boots real images, and ends with a verdict; figures go beside it.
+"""Owns the trials: what a box does when it is booted, attacked, updated and broken. Each has a
+name, boots real images, and ends with a verdict; figures go beside it.
 """
 import json
 import re
@@ -88,6 +88,11 @@ def board(machine):
     return machine.await_("fingerprint and codes on the screen", look, ACT_TIMEOUT_S)
 
 
+def recovery_key(machine):
+    """The recovery key, off the screen."""
+    return re.search(r"\b([a-z]{8}(?:-[a-z]{8}){7})\b", machine.screen_text()).group(1)
+
+
 def first_boot(bench):
     """From a fresh disk to the first answer; then what operators do, without a shell."""
     people = workstation.Workstation(bench.folder / "people", bench.programs, 0)
@@ -102,7 +107,7 @@ def first_boot(bench):
     bench.figure("start to ready, first boot, s", round(await_ready(machine), 1))
     fingerprint, codes = board(machine)
     machine.screen(bench.folder / "tty1.png")
-    people.recovery_key = re.search(r"\b([a-z]{8}(?:-[a-z]{8}){7})\b", machine.screen_text()).group(1)
+    people.recovery_key = recovery_key(machine)
     people.enrol(fingerprint, codes)
     people.make_api_key()
     answer = people.ask(bench.python, DRILL, PROMPT)
@@ -114,10 +119,15 @@ def first_boot(bench):
     return machine, people
 
 
-def stick_at_run_time(bench, machine, people):
-    """A stick plugged in at run time is imported through the kernel's vfat; its model answers."""
+def trust(bench, people):
+    """Both take the authority and the vendor."""
     people.agree("trust", str(bench.walk / "authority.root.json"), "--vendor",
                  str(bench.walk / "vendor.root.json"))
+
+
+def stick_at_run_time(bench, machine, people):
+    """A stick plugged in at run time is imported through the kernel's vfat; its model answers."""
+    trust(bench, people)
     stick = workstation.make_stick(bench.tools, machine.folder / "stick.img",
                                    sorted((bench.walk / "model").iterdir()), partitioned=False)
     machine.plug(stick)
@@ -130,16 +140,38 @@ def stick_at_run_time(bench, machine, people):
         raise Failed(f"the model off the stick answered {answer!r}")
 
 
+def await_updated(machine):
+    """An image that was activated is written, started, serves, and is blessed; when it served."""
+    machine.await_text(r"Starting redoubt-update\.service", BOOT_TIMEOUT_S)
+    # A machine that restarts says that its firmware starts the loader.
+    machine.await_("the box restarts", lambda: machine.said.count("starting Boot0") >= 2,
+                   BOOT_TIMEOUT_S)
+    machine.await_("the new image serves", lambda: workstation.is_ready(machine.port),
+                   BOOT_TIMEOUT_S)
+    served = time.monotonic()
+
+    def is_blessed():
+        return "Finished systemd-bless-boot.service" in machine.said.split("starting Boot0")[-1]
+    machine.await_("the new image is blessed", is_blessed, ACT_TIMEOUT_S)
+    return served
+
+
+def import_image(bench, machine, people, folder, version):
+    """An image travels as a bundle on a stick, and is approved; its name."""
+    item = f"vendor/image/redoubt/{version}.json"
+    stick = workstation.make_stick(bench.tools, machine.folder / f"{folder}.img",
+                                   sorted((bench.walk / folder).iterdir()), size_mib=512)
+    machine.plug(stick, folder)
+    machine.await_text(re.escape(item) + " is imported", ACT_TIMEOUT_S)
+    machine.unplug(folder)
+    people.by("anna", "approve", item)
+    return item
+
+
 def update(bench, machine, people, cuts_s=()):
     """An image travels as a bundle on a stick, is written to the other slot, boots and is blessed;
     the site is the same as before. `cuts_s`: so long after the writing begins the power fails."""
-    item = "vendor/image/redoubt/2.json"
-    stick = workstation.make_stick(bench.tools, machine.folder / "update.img",
-                                   sorted((bench.walk / "image").iterdir()), size_mib=512)
-    machine.plug(stick, "update")
-    machine.await_text(re.escape(item) + " is imported", ACT_TIMEOUT_S)
-    machine.unplug("update")
-    people.by("anna", "approve", item)
+    item = import_image(bench, machine, people, "image", 2)
     began = time.monotonic()
     people.agree("activate", item)
     for cut_s in cuts_s:
@@ -147,19 +179,9 @@ def update(bench, machine, people, cuts_s=()):
         time.sleep(cut_s)
         machine.cut_power()
         machine.start()
-    machine.await_text(r"Starting redoubt-update\.service", BOOT_TIMEOUT_S)
-    # A machine that restarts says that its firmware starts the loader.
-    machine.await_("the box restarts", lambda: machine.said.count("starting Boot0") >= 2,
-                   BOOT_TIMEOUT_S)
-    machine.await_("the new image serves", lambda: workstation.is_ready(machine.port),
-                   BOOT_TIMEOUT_S)
+    served = await_updated(machine)
     if not cuts_s:
-        bench.figure("activation of an image to ready again, s",
-                     round(time.monotonic() - began, 1))
-
-    def is_blessed():
-        return "Finished systemd-bless-boot.service" in machine.said.split("starting Boot0")[-1]
-    machine.await_("the new image is blessed", is_blessed, ACT_TIMEOUT_S)
+        bench.figure("activation of an image to ready again, s", round(served - began, 1))
     # Only the image itself is marked good by its box.
     entries = people.log().split("index")
     if not any("mark_good" in entry and item in entry for entry in entries):
@@ -186,7 +208,8 @@ def flipped_root(bench, machine):
     raw.unlink()
     kept, machine.disk = machine.disk, disk
     machine.start(reboot=False)
-    machine.await_text(r"device-mapper: verity: .*corrupted|dm-verity device corrupted", BOOT_TIMEOUT_S)
+    machine.await_text(r"device-mapper: verity: .*corrupted|dm-verity device corrupted",
+                       BOOT_TIMEOUT_S)
     machine.await_text(r"Kernel panic", ACT_TIMEOUT_S)
     if workstation.is_ready(machine.port):
         raise Failed("a box with a corrupted root serves")
