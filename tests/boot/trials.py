@@ -33,6 +33,7 @@ class Bench:
     python: Path
     sources: str
     figures: list = field(default_factory=list)
+    machines: list = field(default_factory=list)
 
     def figure(self, name, value):
         self.figures.append((name, value))
@@ -60,7 +61,13 @@ class Bench:
     def machine(self, name, disk):
         machine = Machine(self.tools, self.folder / name, disk)
         machine.enrol(self.keys)
+        self.machines.append(machine)
         return machine
+
+    def cut_power(self):
+        """Ends every machine that still runs."""
+        for machine in self.machines:
+            machine.cut_power()
 
 
 SETTINGS = f"format = 1\nhost_name = 'box-7'\naddress = '{ADDRESS}'\n" \
@@ -247,8 +254,8 @@ def run(bench, everything):
 
     import campaign
 
-    machine, people = trial("first boot to the first answer", lambda: first_boot(bench))
     try:
+        machine, people = trial("first boot to the first answer", lambda: first_boot(bench))
         trial("stick at run time", lambda: stick_at_run_time(bench, machine, people))
         if everything:
             trial("update under power cuts",
@@ -259,5 +266,5 @@ def run(bench, everything):
             campaign.campaign(bench, machine, people, trial)
         trial("flipped byte in root", lambda: flipped_root(bench, machine))
     finally:
-        machine.cut_power()
+        bench.cut_power()
     return done
