@@ -28,6 +28,8 @@ const MODELS_MAX: usize = 4;
 const TROUBLE_FILES: [&str; 2] = ["/run/redoubt-seal/trouble", "/run/redoubt/trouble"];
 const LEFT_BYTES_MAX: u64 = 4096;
 const STICK_LINES_MAX: usize = 4;
+/// Of GPUs and of warnings each; what they take, models give up.
+const HARDWARE_LINES_MAX: usize = 2;
 
 /// What the console reads beside the server's answers.
 #[derive(Args)]
@@ -57,8 +59,6 @@ struct Seen {
     trouble: Option<String>,
     stick: Option<String>,
     recovery_key: Option<String>,
-    /// Bytes free and in all where the state lies.
-    disk: Option<(u64, u64)>,
 }
 
 impl Console {
@@ -83,7 +83,6 @@ impl Console {
     async fn look(&self, config: &Config) -> Seen {
         let status = call(&config.admin_socket(), Method::GET, "/admin/status", None).await.ok();
         let tls = config.listen().ok().and_then(|listen| listen.tls);
-        let disk = rustix::fs::statvfs(&config.state_dir).ok();
         Seen {
             status,
             fingerprint: tls.and_then(|files| server::fingerprint(&files).ok()),
@@ -93,7 +92,6 @@ impl Console {
             trouble: self.trouble.iter().find_map(|path| left(path)),
             stick: left(&self.stick),
             recovery_key: left(&self.recovery_key),
-            disk: disk.map(|disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)),
         }
     }
 }
@@ -206,28 +204,53 @@ fn facts(seen: &Seen) -> Vec<String> {
     if let Some(failure) = status["audit"]["failure"].as_str() {
         lines.push(fact("audit", format!("\x1b[1;31mcannot be written: {}", plain(failure))));
     }
-    if let Some((free, all)) = seen.disk {
-        let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
-        let low = if free < all / 10 { "\x1b[1;31m" } else { "" };
-        lines.push(fact("disk", format!("{low}{:.1} of {:.1} GiB free", gib(free), gib(all))));
+    let mut hardware = hardware(&status["hardware"]);
+    if !seen.codes.is_empty() {
+        hardware.truncate(1);
     }
+    // There was always a line of the disk's; what there is beside it takes others' place.
+    let more = hardware.len().saturating_sub(1);
+    let models_max = MODELS_MAX.saturating_sub(more).max(1);
+    let stick_max = STICK_LINES_MAX + MODELS_MAX - models_max - more;
+    lines.extend(hardware);
     let enrolled = &status["operators"]["enrolled"];
     lines.push(fact("operators", format!("{enrolled} enrolled")));
-    lines.extend(models(status));
-    for (index, line) in seen.stick.iter().flat_map(|t| t.lines()).take(STICK_LINES_MAX).enumerate()
-    {
-        let room = WIDTH - LABEL_WIDTH;
-        let line: String = plain(line).chars().take(room).collect();
-        lines.push(fact(if index == 0 { "last stick" } else { "" }, line));
+    lines.extend(models(status, models_max));
+    let stick = seen.stick.iter().flat_map(|told| told.lines()).take(stick_max);
+    for (index, line) in stick.enumerate() {
+        lines.push(fact(if index == 0 { "last stick" } else { "" }, cut(line)));
     }
     lines
 }
 
-fn models(status: &Value) -> Vec<String> {
+/// What somebody should look after, the disk, and the GPUs.
+fn hardware(hardware: &Value) -> Vec<String> {
+    let list = |field: &str| hardware[field].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut lines = Vec::new();
+    for warning in list("warnings").iter().take(HARDWARE_LINES_MAX) {
+        let warning = cut(warning.as_str().unwrap_or_default());
+        lines.push(fact("look after", format!("\x1b[1;31m{warning}")));
+    }
+    let disk = &hardware["disk"];
+    if let (Some(free), Some(all)) = (disk["bytes_free"].as_u64(), disk["bytes"].as_u64()) {
+        lines.push(fact("disk", screen::room(free, all)));
+    }
+    for gpu in list("gpus").iter().take(HARDWARE_LINES_MAX) {
+        lines.push(fact(&format!("GPU {}", gpu["index"]), cut(&screen::gpu(gpu))));
+    }
+    lines
+}
+
+/// As much of a text as fits behind a label.
+fn cut(text: &str) -> String {
+    plain(text).chars().take(WIDTH - LABEL_WIDTH).collect()
+}
+
+fn models(status: &Value, models_max: usize) -> Vec<String> {
     let all = status["models"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut lines: Vec<String> = all
         .iter()
-        .take(MODELS_MAX)
+        .take(models_max)
         .enumerate()
         .map(|(index, model)| {
             let label = if index == 0 { "models" } else { "" };
@@ -239,8 +262,8 @@ fn models(status: &Value) -> Vec<String> {
             fact(label, format!("{name:<46}{state}"))
         })
         .collect();
-    if all.len() > MODELS_MAX {
-        lines.push(fact("", format!("and {} more", all.len() - MODELS_MAX)));
+    if all.len() > models_max {
+        lines.push(fact("", format!("and {} more", all.len() - models_max)));
     }
     lines
 }
@@ -316,6 +339,10 @@ mod tests {
                 "time": {"estimate_unix_seconds": 1_780_000_000},
                 "audit": {"entries": 3, "failure": null}, "operators": {"enrolled": 0},
                 "models": [{"name": "a\x1b[2J", "state": "ready"}],
+                "hardware": {
+                    "disk": {"bytes_free": 5u64 << 30, "bytes": 100u64 << 30}, "gpus": [],
+                    "warnings": [],
+                },
             })),
             fingerprint: Some("0123456789abcdef".repeat(4)),
             host_name: "box-7".to_owned(),
@@ -324,7 +351,6 @@ mod tests {
             trouble: None,
             stick: None,
             recovery_key: Some("fgcg-tbcd".to_owned()),
-            disk: Some((5 << 30, 100 << 30)),
         }
     }
 
@@ -361,6 +387,29 @@ mod tests {
             &full,
             &["last stick", "hint: b", "and 26 more", "cannot be written: no space"],
             &["m9", "not shown"],
+        );
+    }
+
+    #[test]
+    fn a_box_whose_hardware_needs_somebody() {
+        let mut worn = Seen { codes: Vec::new(), ..ready() };
+        let models: Vec<Value> =
+            (0..30).map(|i| json!({"name": format!("m{i}"), "state": "ready"})).collect();
+        let status = worn.status.as_mut().unwrap();
+        status["models"] = json!(models);
+        status["audit"]["failure"] = json!("no space");
+        let gpu = |index| json!({"index": index, "name": "NVIDIA H200", "celsius": 41.0});
+        status["hardware"]["gpus"] = json!([gpu(0), gpu(1), gpu(2)]);
+        let warning = format!("disk: 3 errors\x1b[2J {}", "x".repeat(100));
+        status["hardware"]["warnings"] = json!([warning, "GPU 0: too hot", "not shown"]);
+        worn.stick = Some("a\nb\nc\nd".to_owned());
+        let waiting = Seen { codes: ready().codes, stick: None, ..Seen::default() };
+        let waiting = Seen { status: worn.status.clone(), ..waiting };
+        assert!(draw(&waiting).contains("disk: 3 errors"));
+        check(
+            &worn,
+            &["GPU 1", "NVIDIA H200, 41 °C", "disk: 3 errors", "GPU 0: too hot", "and 29 more"],
+            &["GPU 2", "not shown", "\x1b[2J", &"x".repeat(80)],
         );
     }
 

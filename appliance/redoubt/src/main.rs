@@ -11,6 +11,7 @@ mod console;
 mod drill;
 mod failure;
 mod first_key;
+mod gpu;
 mod image;
 mod inspect;
 mod keys;
@@ -136,6 +137,9 @@ forgets the conversation. Example:
     },
     /// Show on this terminal who the box is, how it stands and what to do next, until stopped.
     Console(console::Console),
+    /// Device nodes and state of NVIDIA's GPUs: the box's own steps.
+    #[command(subcommand)]
+    Gpu(gpu::Gpu),
     /// From an activated image to one that boots: the box's own steps.
     #[command(subcommand)]
     Image(image::Image),
@@ -326,6 +330,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             client::block_on(self_test::run(&socket, Duration::from_secs(timeout_s)))
         }
         Verb::Console(console) => client::block_on(console.run(arguments.config)),
+        Verb::Gpu(step) => step.run(),
         Verb::Image(step) => step.run(),
         Verb::Maintenance(maintenance) => maintenance.run(),
         Verb::Seal(step) => step.run(),

@@ -1,8 +1,11 @@
-//! What reaches the terminal: text from files, models and servers without control characters, and
-//! output that may be piped into a program that stops reading.
+//! What reaches the terminal: text from files, models and servers without control characters,
+//! output that may be piped into a program that stops reading, and the phrases that the status and
+//! the screen share.
 
 use std::borrow::Cow;
 use std::io::{ErrorKind, Write};
+
+use serde_json::Value;
 
 use crate::failure::Failure;
 
@@ -18,6 +21,35 @@ pub fn plain(text: &str) -> Cow<'_, str> {
         false => c.to_string(),
     };
     Cow::Owned(text.chars().map(spelled).collect())
+}
+
+/// How much room is left.
+pub fn room(bytes_free: u64, bytes: u64) -> String {
+    format!("{:.1} of {:.1} GiB free", gib(bytes_free), gib(bytes))
+}
+
+/// What the status says of a GPU, in a line.
+pub fn gpu(gpu: &Value) -> String {
+    let mut told = gpu["name"].as_str().unwrap_or("?").to_owned();
+    let number = |field: &str| gpu[field].as_f64();
+    if let Some(celsius) = number("celsius") {
+        told.push_str(&format!(", {celsius:.0} °C"));
+    }
+    if let Some(watts) = number("watts") {
+        told.push_str(&format!(", {watts:.0} W"));
+    }
+    let mebibytes = |field: &str| gpu[field].as_u64().map(|mebibytes| gib(mebibytes << 20));
+    if let (Some(used), Some(all)) = (mebibytes("memory_used_mib"), mebibytes("memory_mib")) {
+        told.push_str(&format!(", {used:.1} of {all:.1} GiB used"));
+    }
+    if let Some(is_on) = gpu["ecc"].as_bool() {
+        told.push_str(if is_on { ", ECC on" } else { ", ECC off" });
+    }
+    told
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
 }
 
 /// Writes to standard output, at once. A reader that has left wants no more: that is no failure.

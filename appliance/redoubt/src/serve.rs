@@ -11,8 +11,8 @@ use engine::Engine;
 use ledger::Clock;
 use ledger::disk::Disk;
 use server::{
-    Kind, ListenError, LoadError, Look, Server, Shared, ShowCodes, State, Stores, Trusted,
-    TrustedError, Vault,
+    HardwarePlaces, Kind, ListenError, LoadError, Look, Server, Shared, ShowCodes, State, Stores,
+    Trusted, TrustedError, Vault,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -65,8 +65,9 @@ pub fn run(config: Config) -> Result<(), Failure> {
         Failure::new(error).hint("a damaged store is not replaced; restore it, or move it away")
     })?;
     let first_operators = config.first_operators()?;
-    let stores =
-        Stores { keys, trusted, vault, first_operators, images: config.images(), show_codes };
+    let images = config.images();
+    let hardware = HardwarePlaces::of_this_machine(&config.state_dir);
+    let stores = Stores { keys, trusted, vault, first_operators, images, hardware, show_codes };
     let state = State::new(stores, clock, config.limits(), version);
     let state = state
         .map_err(|error| Failure::new(format!("the system has no random numbers: {error}")))?;

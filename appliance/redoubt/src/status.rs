@@ -21,6 +21,7 @@ pub async fn run(socket: &Path, json: bool) -> Result<(), Failure> {
     }
     out.push_str(&site(&status));
     out.push_str(&content(&status["content"]));
+    out.push_str(&hardware(&status["hardware"]));
     if let Some(loading) = status["loading"].as_str() {
         out.push_str(&format!("loading   {loading}\n"));
     }
@@ -120,6 +121,30 @@ fn content(content: &Value) -> String {
     told
 }
 
+/// How disk and GPUs are, and what somebody should look after.
+fn hardware(hardware: &Value) -> String {
+    let mut told = String::new();
+    let disk = &hardware["disk"];
+    if let (Some(free), Some(all)) = (disk["bytes_free"].as_u64(), disk["bytes"].as_u64()) {
+        told.push_str(&format!("disk      {}", screen::room(free, all)));
+        for device in disk["devices"].as_array().into_iter().flatten() {
+            let state = device["state"].as_str().map(|state| format!(" {state}"));
+            let celsius = device["celsius"].as_f64().map(|celsius| format!(", {celsius:.0} °C"));
+            let (state, celsius) = (state.unwrap_or_default(), celsius.unwrap_or_default());
+            told.push_str(&format!("; {}{state}{celsius}", text(device, "name")));
+        }
+        told.push('\n');
+    }
+    for gpu in hardware["gpus"].as_array().into_iter().flatten() {
+        let label = format!("GPU {}", gpu["index"]);
+        told.push_str(&format!("{label:<10}{}\n", screen::gpu(gpu)));
+    }
+    for warning in hardware["warnings"].as_array().into_iter().flatten() {
+        told.push_str(&format!("WARNING   {}\n", warning.as_str().unwrap_or_default()));
+    }
+    told
+}
+
 /// Who said what time it is at least.
 fn source(source: &Value) -> String {
     let kind = source.as_str().or_else(|| source.as_object()?.keys().next().map(String::as_str));
@@ -170,4 +195,38 @@ fn state(model: &Value) -> String {
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn how_disk_and_gpus_are() {
+        let told = hardware(&json!({
+            "disk": {
+                "bytes_free": 5u64 << 30, "bytes": 100u64 << 30,
+                "devices": [
+                    {"name": "nvme0n1", "state": "live", "celsius": 41.85},
+                    {"name": "vda", "state": null, "celsius": null},
+                ],
+            },
+            "gpus": [
+                {"index": 0, "name": "NVIDIA H200", "celsius": 41.0, "watts": 75.2,
+                 "memory_used_mib": 1024, "memory_mib": 143_360, "ecc": true},
+                {"index": 1, "name": "another"},
+            ],
+            "warnings": ["disk: 1 error"],
+        }));
+        let lines = [
+            "disk      5.0 of 100.0 GiB free; nvme0n1 live, 42 °C; vda",
+            "GPU 0     NVIDIA H200, 41 °C, 75 W, 1.0 of 140.0 GiB used, ECC on",
+            "GPU 1     another",
+            "WARNING   disk: 1 error",
+        ];
+        assert_eq!(told.lines().collect::<Vec<_>>(), lines);
+        assert_eq!(hardware(&json!(null)), "");
+    }
 }

@@ -55,6 +55,7 @@ pub(crate) fn status_of(state: &State) -> Result<Value, ApiError> {
         "audit": audit(state),
         "operators": operators(state)?,
         "content": content(state),
+        "hardware": state.hardware.look().told(),
         "loading": starting,
         "models": models,
     }))

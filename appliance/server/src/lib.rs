@@ -49,6 +49,7 @@ mod whole;
 
 mod admin;
 mod api_keys;
+mod hardware;
 mod health;
 mod metrics;
 mod models;
@@ -56,6 +57,7 @@ mod operator;
 
 pub use error::ApiError;
 pub use golden::{Check, Golden};
+pub use hardware::{GpuReport, HardwarePlaces, gpu_query};
 pub use journal::{Journal, JournalStatus, Unrecordable};
 pub use listen::{Listen, ListenError, Server};
 pub use registry::{Listed, Registry};

@@ -12,6 +12,7 @@ use axum::response::IntoResponse;
 
 use crate::auth::authorise;
 use crate::error::ApiError;
+use crate::hardware::{Gpu, Reading};
 use crate::registry::Listed;
 use crate::state::{Shared, State};
 
@@ -83,7 +84,10 @@ pub(crate) async fn metrics(
     request: Request<axum::body::Body>,
 ) -> Result<impl IntoResponse, ApiError> {
     authorise(&state, &headers, request.extensions())?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], render(&state)))
+    // A disk may take its time to tell how it is.
+    let rendered = tokio::task::spawn_blocking(move || render(&state)).await;
+    let rendered = rendered.map_err(|_| ApiError::internal("The metrics cannot be told."))?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], rendered))
 }
 
 /// All numbers, in Prometheus' text format.
@@ -116,7 +120,60 @@ pub(crate) fn render(state: &State) -> String {
     }
     models(&mut out, state);
     engines(&mut out, state);
+    hardware(&mut out, &state.hardware.look());
     out
+}
+
+fn hardware(out: &mut String, seen: &Reading) {
+    let help = "What somebody should look after, as the status says it.";
+    let warnings = seen.warnings.len() as u64;
+    single(out, "redoubt_hardware_warnings", "gauge", help, warnings);
+    if let Some(disk) = &seen.disk {
+        let help = "Room on the disk of the state.";
+        single(out, "redoubt_disk_free_bytes", "gauge", help, disk.bytes_free);
+        single(out, "redoubt_disk_bytes", "gauge", "Its size.", disk.bytes);
+        let help = "Errors that its file system has found.";
+        single(out, "redoubt_disk_errors_total", "counter", help, disk.errors.unwrap_or(0));
+        let celsius: Vec<_> =
+            disk.devices.iter().map(|device| (device.name.clone(), device.celsius)).collect();
+        labelled(out, "redoubt_disk_celsius", "Temperature of a disk.", "disk", &celsius);
+    }
+    for (name, help, value) in GPU_NUMBERS {
+        let values: Vec<_> =
+            seen.gpus.iter().map(|gpu| (gpu.index.to_string(), value(gpu))).collect();
+        labelled(out, &format!("redoubt_gpu_{name}"), help, "gpu", &values);
+    }
+}
+
+/// Name, help, value of one number of a GPU.
+type GpuNumber = (&'static str, &'static str, fn(&Gpu) -> Option<f64>);
+
+const GPU_NUMBERS: [GpuNumber; 4] = [
+    ("celsius", "Temperature of a GPU.", |gpu| gpu.celsius),
+    ("watts", "Power that it takes.", |gpu| gpu.watts),
+    ("memory_used_mebibytes", "Memory in use.", |gpu| Some(gpu.memory_used_mib? as f64)),
+    ("uncorrected_errors", "Memory errors that ECC could not correct.", |gpu| {
+        Some(gpu.uncorrected_errors? as f64)
+    }),
+];
+
+/// A gauge of several things, those that tell it.
+fn labelled(
+    out: &mut String,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[(String, Option<f64>)],
+) {
+    if values.iter().all(|(_, value)| value.is_none()) {
+        return;
+    }
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+    for (of, value) in values {
+        if let Some(value) = value {
+            let _ = writeln!(out, "{name}{{{label}=\"{}\"}} {value}", escape(of));
+        }
+    }
 }
 
 fn models(out: &mut String, state: &State) {

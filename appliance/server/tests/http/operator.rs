@@ -39,6 +39,9 @@ fn the_socket_is_its_owners_and_needs_no_key() {
     let status = site.local("GET", "/admin/status", "").json();
     assert_eq!((status["health"].as_str(), status["version"].as_str()), (Some("ready"), Some("0")));
     assert_eq!(status["models"][0]["provenance"], "made here");
+    let disk = &status["hardware"]["disk"];
+    assert!(disk["bytes"].as_u64() >= disk["bytes_free"].as_u64(), "{disk}");
+    assert!(disk["bytes"].as_u64() > Some(0), "{disk}");
     let body = json!({"model": MODEL, "prompt": "a", "max_tokens": 1}).to_string();
     assert_eq!(site.local("POST", "/v1/completions", &body).status, 200);
     assert_eq!(site.local("GET", "/v1/models/small", "").status, 200);

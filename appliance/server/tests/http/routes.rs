@@ -117,4 +117,7 @@ fn metrics_count_requests_and_tokens() {
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
     }
+    for name in ["redoubt_disk_free_bytes ", "redoubt_hardware_warnings "] {
+        assert!(metrics.lines().any(|l| l.starts_with(name)), "{name} is not in\n{metrics}");
+    }
 }

@@ -18,8 +18,8 @@ use models::dtype::DType;
 use models::vocabulary::{Algorithm, TokenKind, Vocabulary};
 use serde_json::{Value, json};
 use server::{
-    HttpLimits, Kind, Known, Listen, LoadError, Loaded, Origin, Server, Shared, State, Stores,
-    TextSide, TlsFiles, Trusted, Vault,
+    HardwarePlaces, HttpLimits, Kind, Known, Listen, LoadError, Loaded, Origin, Server, Shared,
+    State, Stores, TextSide, TlsFiles, Trusted, Vault,
 };
 use tempfile::TempDir;
 use text::{ChatTemplate, Tokenizer};
@@ -100,6 +100,7 @@ impl Site {
             vault,
             first_operators: Vec::new(),
             images: None,
+            hardware: HardwarePlaces::of_this_machine(folder.path()),
             show_codes: Box::new(|_| ()),
         };
         let state = Arc::new(State::new(stores, clock, plan.limits.clone(), "0").unwrap());
