@@ -11,7 +11,8 @@ import prefixes
 import wire
 import workstation
 from machine import Failed
-from trials import ACT_TIMEOUT_S, ADDRESS, ANSWER, BOOT_TIMEOUT_S, await_ready, import_image
+from trials import ACT_TIMEOUT_S, ADDRESS, ANSWER, BOOT_TIMEOUT_S, await_ready
+from trials import import_image, write
 
 ESP_AT = "@@1M"
 REFUSED = r"Access Denied|Access denied|Security Violation|Error loading EFI binary"
@@ -102,6 +103,57 @@ def foreign_tpm(bench, machine, recovery_key):
     time.sleep(3)
     machine.type(recovery_key + "\n")
     await_ready(machine)
+
+
+def records_out(bench, machine, people):
+    """A stick that carries the authority's return label gets records, which verify; one without is
+    not written to, not by a bit."""
+    def said_since(start, pattern):
+        machine.await_(pattern, lambda: re.search(pattern, machine.said[start:]), ACT_TIMEOUT_S)
+
+    labelled = workstation.make_stick(bench.tools, machine.folder / "label.img",
+                                      [bench.walk / "label/return-label.json"])
+    before = workstation.digest(labelled)
+    start = len(machine.said)
+    machine.plug(labelled, "label")
+    said_since(start, r"Records are on the stick, in records/site-[0-9a-f]+-\d+")
+    said_since(start, r"redoubt-return@\w+\.service: Deactivated|Stopped redoubt-return@")
+    machine.unplug("label")
+    if workstation.digest(labelled) == before:
+        raise Failed("the stick is as it was")
+    folder = workstation.read_stick(bench.tools, labelled, "records", machine.folder / "records")
+    made = list(folder.iterdir())
+    if len(made) != 1 or made[0].name.endswith(".part"):
+        raise Failed(f"not one whole folder of records: {made}")
+    site = people.site()
+    key = machine.folder / "site-key.txt"
+    key.write_text(site["public_key"])
+    verify = [bench.programs / "redoubt", "audit", "verify", "--folder", made[0], "--site-key", key]
+    verified = workstation.run(*verify)
+    entries = made[0] / "entries.jsonl"
+    lines = entries.read_text().splitlines()
+    bench.figure("entries of the audit log that left", len(lines))
+    if site["site"] not in verified or "nothing is wrong" not in verified:
+        raise Failed(f"audit verify: {verified}")
+    if "with the return label walk" not in lines[-1] or "export" not in lines[-1]:
+        raise Failed(f"that they leave is not the last entry: {lines[-1]}")
+    entries.write_text(entries.read_text().replace("redoubt", "redOubt", 1))
+    workstation.run(*verify, ok=False)
+
+    plain = workstation.make_stick(bench.tools, machine.folder / "plain.img",
+                                   [write(machine.folder / "holiday.txt", "sun")])
+    before = workstation.digest(plain)
+    start = len(machine.said)
+    machine.plug(plain, "plain")
+    said_since(start, "no return label")
+    said_since(start, r"redoubt-medium@\w+\.service: Deactivated|Stopped redoubt-medium@")
+    # Whoever would write begins right after that.
+    time.sleep(10)
+    machine.unplug("plain")
+    if re.search("Start(ing|ed) redoubt-(records|return)@", machine.said[start:]):
+        raise Failed("somebody wanted to write to a stick without a label")
+    if workstation.digest(plain) != before:
+        raise Failed("a stick without a label was written to")
 
 
 def bad_update(bench, machine, people):
@@ -251,6 +303,7 @@ def no_traces(bench):
 def campaign(bench, machine, people, trial):
     """All of it, on a machine that has been updated to image 2."""
     trial("nothing of the mirror, nobody who logs in", lambda: no_traces(bench))
+    trial("records out", lambda: records_out(bench, machine, people))
     trial("silence on the network", lambda: silence(bench, machine, people))
     trial("nothing else listens", lambda: nothing_else_listens(bench, machine))
     trial("unsigned and foreign UKIs", lambda: refused_ukis(bench, machine))

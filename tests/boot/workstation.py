@@ -2,6 +2,7 @@
 content. Everything goes through what real people have: the network and sticks.
 """
 import hashlib
+import json
 import re
 import shutil
 import ssl
@@ -87,6 +88,14 @@ class Workstation:
     def status(self):
         return self.by("anna", "status")
 
+    def site(self):
+        """Who the box says that it is."""
+        request = urllib.request.Request(f"https://127.0.0.1:{self.port}/v1/operator/site")
+        verified = ssl.create_default_context(cafile=self.folder / "box.pem")
+        verified.check_hostname = False
+        with urllib.request.urlopen(request, timeout=CALL_TIMEOUT_S, context=verified) as answer:
+            return json.load(answer)
+
 
 def is_ready(port):
     """Whether the box says that it is ready to answer."""
@@ -110,6 +119,11 @@ def certificate(port, fingerprint, path):
     return path
 
 
+def digest(image):
+    """SHA-256 of all that a stick has."""
+    return hashlib.sha256(image.read_bytes()).hexdigest()
+
+
 def make_stick(tools, image, files, size_mib=STICK_MIB, partitioned=True):
     """A stick in a file: FAT32 with these files and folders, in a partition as they are sold, or
     on the whole of it as some programs make them."""
@@ -124,3 +138,11 @@ def make_stick(tools, image, files, size_mib=STICK_MIB, partitioned=True):
     for path in files:
         tools.run("mcopy", "-s", "-i", at, path, "::")
     return image
+
+
+def read_stick(tools, image, name, folder):
+    """What a folder of a partitioned stick has, in a folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    tools.run("mcopy", "-s", "-n", "-i", f"{image}@@1M", f"::{name}", f"{folder}/")
+    return folder / name

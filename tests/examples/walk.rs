@@ -5,6 +5,7 @@
 //! cargo run --example walk -- FOLDER model                 a model, in FOLDER/model
 //! cargo run --example walk -- FOLDER image VERSION FILE...   an image, in FOLDER/image
 //! cargo run --example walk -- FOLDER bad VERSION FILE...     another one, in FOLDER/bad
+//! cargo run --example walk -- FOLDER label                 a return label, in FOLDER/label
 //! ```
 //! The keys are made anew by each run, so that one run makes all that belongs together; several
 //! bundles are asked for by joining their arguments with `+`.
@@ -16,7 +17,9 @@ mod desks;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use desks::{GOOD, World, card};
+use bundle::label::LABEL_FILE;
+use bundle::{Records, ReturnLabel};
+use desks::{DAY_S, GOOD, NOW, World, card};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,6 +33,10 @@ fn main() {
     }
     for bundle in bundles.split(|word| word == "+") {
         let kind = bundle.first().expect("a bundle has a kind");
+        if kind == "label" {
+            label(&world, &folder.join("label"));
+            continue;
+        }
         let item = match kind.as_str() {
             "model" => world.model(1, &card(GOOD)),
             "image" | "bad" => image(&world, &bundle[1], &bundle[2..]),
@@ -40,6 +47,15 @@ fn main() {
         copy(&sealed, &folder.join(kind));
         println!("{item}");
     }
+}
+
+/// What lets every box of the authority write all its records to a stick.
+fn label(world: &World, folder: &Path) {
+    let expires = NOW + 365 * DAY_S;
+    let label = ReturnLabel::new("walk", Records::ALL.into(), 0, expires);
+    let signed = world.authority.label(&label.expect("a label can say so"));
+    fs::create_dir_all(folder).expect("a folder can be made");
+    fs::write(folder.join(LABEL_FILE), signed).expect("a label can be written");
 }
 
 /// An image by the vendor, to which the authority agrees.

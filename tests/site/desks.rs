@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bundle::ReturnLabel;
 use bundle::names::{FilePath, Issuer};
 use depot::{Desk, Document, KeyKind, NewItem, Role, RoleKeys, SigningKey, roles, seal};
 use e2e::places::repository;
@@ -48,6 +49,11 @@ impl Office {
             let document = self.desk.next(role, now, now + days * DAY_S).unwrap();
             self.desk.put(role, &sign(&self.people, &document)).unwrap();
         }
+    }
+
+    /// A signed return label, as a stick carries it.
+    pub fn label(&self, label: &ReturnLabel) -> Vec<u8> {
+        sign(&self.people, &roles::return_label(label))
     }
 
     pub fn add(&self, folder: &Path, id: &str, files: &[(&str, &[u8])]) {

@@ -8,6 +8,8 @@
 mod beside;
 pub mod check;
 pub mod digest;
+mod handover;
+pub mod label;
 pub mod manifest;
 pub mod map;
 pub mod media;
@@ -24,6 +26,7 @@ mod transport;
 pub mod verify;
 
 pub use digest::Digest;
+pub use label::{LabelError, Records, ReturnLabel};
 pub use manifest::{ItemFile, Manifest, ManifestError};
 pub use map::{Map, MapError};
 pub use media::{Media, MediaError};

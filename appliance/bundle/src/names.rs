@@ -41,7 +41,7 @@ pub enum NameError {
     Item(String),
 }
 
-fn part(text: &str) -> Result<(), NameError> {
+pub(crate) fn part(text: &str) -> Result<(), NameError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let stem = text.split('.').next().unwrap_or_default().to_ascii_lowercase();
     let fine = (1..=PART_BYTES_MAX).contains(&text.len())

@@ -74,8 +74,12 @@ impl TrustedRepository {
 
     /// The version of the root that is trusted.
     pub fn root_version(&self) -> u64 {
-        let root: Result<Signed<Root>, _> = serde_json::from_str(&self.root);
-        root.map_or(0, |root| root.signed.version.get())
+        self.root().map_or(0, |root| root.signed.version.get())
+    }
+
+    /// The root that is trusted, for what is signed beside the repository.
+    pub(crate) fn root(&self) -> Result<Signed<Root>, serde_json::Error> {
+        serde_json::from_str(&self.root)
     }
 }
 

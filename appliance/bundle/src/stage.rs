@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -99,6 +99,8 @@ pub struct Copied {
 #[derive(Debug)]
 pub struct Staging {
     folder: PathBuf,
+    /// Whoever takes it cannot move files out, and needs room for copies.
+    is_copied: bool,
 }
 
 pub(crate) fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StageError {
@@ -113,7 +115,34 @@ impl Staging {
     pub fn open(folder: &Path) -> Result<Staging, StageError> {
         let files = folder.join(FILES);
         fs::create_dir_all(&files).map_err(failed("make", &files))?;
-        Ok(Staging { folder: folder.to_owned() })
+        Ok(Staging::of_another(folder))
+    }
+
+    /// The same where another user takes what is staged: by copying it.
+    ///
+    /// # Errors
+    /// [`StageError::Io`].
+    pub fn open_for_another(folder: &Path) -> Result<Staging, StageError> {
+        Ok(Staging { is_copied: true, ..Staging::open(folder)? })
+    }
+
+    /// A folder in which somebody else stages: nothing is made there.
+    pub fn of_another(folder: &Path) -> Staging {
+        Staging { folder: folder.to_owned(), is_copied: false }
+    }
+
+    /// Whether nobody but the owner of another folder can have put files here. What others may
+    /// write to can change at any time.
+    ///
+    /// # Errors
+    /// Where that cannot be known.
+    pub fn is_owned_as(&self, other: &Path) -> io::Result<bool> {
+        let owner = fs::metadata(other)?.uid();
+        let own = |folder: &Path| -> io::Result<bool> {
+            let about = fs::symlink_metadata(folder)?;
+            Ok(about.is_dir() && about.uid() == owner && about.mode() & 0o022 == 0)
+        };
+        Ok(own(&self.folder)? && own(&self.folder.join(FILES))?)
     }
 
     /// Where it is: a bundle of metadata and manifests, with its files beside them.
@@ -202,7 +231,8 @@ impl Staging {
         for file in files {
             // What is written is there; what is reserved counts as used already.
             let there = fs::metadata(self.file(&file.sha256)).map_or(0, |about| about.len());
-            needed_bytes = needed_bytes.saturating_add(file.bytes.saturating_sub(there));
+            let copies = if self.is_copied { file.bytes } else { 0 };
+            needed_bytes = needed_bytes.saturating_add(file.bytes.saturating_sub(there) + copies);
         }
         let disk =
             statvfs(&self.folder).map_err(|errno| failed("look at", &self.folder)(errno.into()))?;
@@ -298,7 +328,8 @@ impl Staging {
 fn open_target(path: &Path, bytes: u64) -> Result<File, StageError> {
     let flags = OFlags::NOFOLLOW.bits() as i32;
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+    // Whoever takes it may be another user, of the folder's group.
+    options.read(true).write(true).create(true).truncate(false).mode(0o640).custom_flags(flags);
     let file = options.open(path).map_err(failed("open", path))?;
     let have = file.metadata().map_err(failed("look at", path))?.len();
     if have != bytes {
@@ -459,7 +490,7 @@ fn copy_piece(
 }
 
 /// No link is followed, and no pipe without a writer holds us up.
-fn open_plain(path: &Path) -> io::Result<File> {
+pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }

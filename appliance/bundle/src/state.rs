@@ -10,6 +10,7 @@ use ledger::time::{Standing, Statement, TimeLedger, TimePolicy};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::label::{self, LabelError, ReturnLabel};
 use crate::map::{Map, MapError};
 use crate::model_signing::ModelSignature;
 use crate::names::{Issuer, ItemId, Kind};
@@ -248,6 +249,18 @@ impl StoreState {
     pub fn trust<'a>(&'a self, site: &'a str) -> Trust<'a> {
         let vendor = self.vendor.as_ref();
         Trust { vendor, authority: &self.authority, map: &self.map, site }
+    }
+
+    /// What a label that lies on a stick lets leave the site, at this time by its own estimate.
+    ///
+    /// # Errors
+    /// [`LabelError`].
+    pub fn return_label(
+        &self,
+        bytes: &[u8],
+        (site, now_unix_s): (&str, u64),
+    ) -> Result<ReturnLabel, LabelError> {
+        label::check(bytes, &self.authority, (site, now_unix_s))
     }
 
     /// SHA-256 of the root that is trusted of an issuer: what people compare.

@@ -18,10 +18,10 @@ use crate::manifest::{ItemFile, MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use crate::media::{Media, MediaError};
 use crate::model_signing::{self, ModelSignature, SignerKey};
 use crate::names::ItemId;
-use crate::stage::{Staging, has_sha256, is_whole, read_small};
+use crate::stage::{Staging, has_sha256, is_whole};
 use crate::state::{Incoming, StateError, StoreState, standing};
 use crate::verify::{VerifiedBundle, VerifiedItem, VerifyError, verify};
-use crate::{digest, names};
+use crate::{digest, handover, names};
 
 const FORMAT: &str = "redoubt-store-1";
 const STATE: &str = "state.json";
@@ -137,7 +137,7 @@ fn may_come_in(
             Err(_) => return Err(format!("{} was not copied whole", file.path)),
         }
     }
-    let read = |file: &ItemFile| read_small(&staging.file(&file.sha256), file.bytes);
+    let read = |file: &ItemFile| handover::read(&staging.file(&file.sha256), file);
     let signature = model_signing::check(item.manifest(), signers, read);
     let signature = signature.map_err(|error| error.to_string())?;
     // The pieces have BLAKE3 digests, the maker signed SHA-256 ones: were those believed, whoever
@@ -419,6 +419,7 @@ impl Store {
     }
 
     /// Moves an item's files in, synced, under a name that says that it is not whole until it is.
+    /// Files that somebody else could still change are copied, and checked as they are.
     /// `taken` says where files of this import lie now: one that two items have can be moved once.
     fn take(
         &self,
@@ -427,6 +428,8 @@ impl Store {
         taken: &mut BTreeMap<Digest, PathBuf>,
     ) -> Result<(), StoreError> {
         let disk = &self.disk;
+        let read = |source| StoreError::Read { path: staging.folder().to_owned(), source };
+        let may_move = staging.is_owned_as(&self.folder).map_err(read)?;
         let incoming = self.folder.join(ITEMS).join(INCOMING);
         if disk.is_dir(&incoming)? {
             disk.remove_dir_all(&incoming)?;
@@ -447,8 +450,12 @@ impl Store {
                 Some(there) => self.copy(there, &to)?,
                 None => {
                     let from = staging.file(&file.sha256);
-                    disk.append(&from)?.sync()?;
-                    disk.rename(&from, &to)?;
+                    if may_move {
+                        disk.append(&from)?.sync()?;
+                        disk.rename(&from, &to)?;
+                    } else {
+                        handover::copy(disk, (&from, &to), file)?;
+                    }
                 }
             }
             own.entry(file.sha256).or_insert(to);

@@ -250,6 +250,10 @@ impl Desk {
     /// # Errors
     /// [`DeskError`].
     pub fn put(&self, role: Role, metadata: &[u8]) -> Result<(), DeskError> {
+        if role == Role::ReturnLabel {
+            let reason = "it goes onto a stick, not into a depot";
+            return Err(content(Path::new(role.as_str()), reason));
+        }
         let _held = self.hold()?;
         let trusted = self.latest(Role::Root)?;
         match (&trusted, role) {
@@ -297,7 +301,7 @@ impl Desk {
             self.latest(role)?.ok_or(DeskError::First(role.as_str()))
         };
         Ok(match role {
-            Role::Root => return Err(DeskError::First("root")),
+            Role::Root | Role::ReturnLabel => return Err(DeskError::First("root")),
             Role::Targets => {
                 let items: Vec<(ItemId, SignedTarget)> = self
                     .draft()?

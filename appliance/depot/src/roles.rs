@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
+use bundle::ReturnLabel;
 use bundle::digest::{self, Digest};
 use bundle::names::{Issuer, ItemId};
 use bundle::repository::{CUSTOM_KIND, ISSUED_AT, SignedTarget};
@@ -39,10 +40,13 @@ pub enum Role {
     Snapshot,
     /// Which snapshot is the latest.
     Timestamp,
+    /// What a box may write to a stick: no part of a repository, signed by those who sign targets.
+    #[serde(rename = "return-label")]
+    ReturnLabel,
 }
 
 impl Role {
-    /// All, in the order in which they are signed.
+    /// All of a repository, in the order in which they are signed.
     pub const ALL: [Role; 4] = [Role::Root, Role::Targets, Role::Snapshot, Role::Timestamp];
 
     /// As it stands in metadata.
@@ -52,13 +56,14 @@ impl Role {
             Role::Targets => "targets",
             Role::Snapshot => "snapshot",
             Role::Timestamp => "timestamp",
+            Role::ReturnLabel => "return-label",
         }
     }
 
     fn role_type(self) -> RoleType {
         match self {
             Role::Root => RoleType::Root,
-            Role::Targets => RoleType::Targets,
+            Role::Targets | Role::ReturnLabel => RoleType::Targets,
             Role::Snapshot => RoleType::Snapshot,
             Role::Timestamp => RoleType::Timestamp,
         }
@@ -204,6 +209,7 @@ fn verify(role: Role, root: &Root, metadata: &[u8]) -> Result<Result<(), String>
         Role::Targets => root.verify_role(&read::<Signed<Targets>>(role, metadata)?),
         Role::Snapshot => root.verify_role(&read::<Signed<Snapshot>>(role, metadata)?),
         Role::Timestamp => root.verify_role(&read::<Signed<Timestamp>>(role, metadata)?),
+        Role::ReturnLabel => root.verify_role(&read::<Signed<ReturnLabel>>(role, metadata)?),
     };
     Ok(verified.map_err(|error| error.to_string()))
 }
@@ -393,4 +399,10 @@ pub fn timestamp(
     signed.insert(ISSUED_AT.to_owned(), json!(issued_at_unix_s));
     signed.insert("meta".to_owned(), json!({"snapshot.json": described(snapshot.0, snapshot.1)}));
     Document { issuer, role: Role::Timestamp, signed: Value::Object(signed) }
+}
+
+/// A return label, which is the authority's alone.
+pub fn return_label(label: &ReturnLabel) -> Document {
+    let signed = serde_json::to_value(label).expect("it is written to memory");
+    Document { issuer: Issuer::Authority, role: Role::ReturnLabel, signed }
 }

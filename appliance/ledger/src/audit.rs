@@ -20,6 +20,7 @@ use crate::disk::{Disk, DiskError, HeldFolder};
 use crate::signature::Signer;
 
 mod checkpoint;
+mod extract;
 mod merkle;
 mod read;
 mod record;
@@ -28,6 +29,7 @@ mod tiles;
 mod verify;
 
 pub use checkpoint::Checkpoint;
+pub use extract::{Before, Extract};
 pub use merkle::Hash;
 pub use read::{read_checkpoint, read_entries};
 pub use record::{Act, Entry, Outcome, Record, Subject};
@@ -77,6 +79,12 @@ pub enum AuditError {
         to: u64,
         /// What does not match.
         why: String,
+    },
+    /// The parts of an extract do not go together.
+    #[error("the extract of the audit log does not hold: {why}")]
+    Extract {
+        /// Why.
+        why: &'static str,
     },
     /// A record that cannot be written; the log goes on.
     #[error("this cannot be recorded: {why}")]
@@ -243,6 +251,20 @@ impl AuditLog {
         read::entries(&self.disk, &self.folder, self.size(), from)
     }
 
+    /// What stands for the entries before an index where those from it on leave alone.
+    ///
+    /// # Errors
+    /// [`AuditError`] where it cannot be read, or the log has fewer.
+    pub fn before(&self, index: u64) -> Result<Before, AuditError> {
+        if index > self.size() {
+            return Err(AuditError::Extract { why: "the log has fewer entries" });
+        }
+        extract::before(index, self.size(), |level, index, width| {
+            let tile = Tile { kind: Kind::Hashes(level), index, width };
+            tiles::read_hashes(&self.disk, &self.folder, tile)
+        })
+    }
+
     /// What the log becomes by these records, and the files that make it so. Changes nothing.
     fn next(&self, records: &[Record]) -> Result<(End, Files), AuditError> {
         if records.len() > RECORDS_MAX {
@@ -328,4 +350,4 @@ fn make_dir(disk: &Disk, path: &Path) -> Result<(), DiskError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

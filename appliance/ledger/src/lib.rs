@@ -5,6 +5,7 @@
 pub mod audit;
 mod clock;
 pub mod disk;
+pub mod records;
 pub mod signature;
 pub mod time;
 

@@ -1,5 +1,6 @@
 //! `redoubt audit`: verifies the audit log, shows it, and prints the checkpoint to keep elsewhere.
-//! It reads files alone, so that it works beside a running server, without one, and on a copy.
+//! It reads files alone, so that it works beside a running server, without one, and on a copy; and
+//! it verifies records that a box has written to a stick.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ledger::audit::{self, Anchor, Checkpoint, Entry, Outcome};
 use ledger::disk::Disk;
+use ledger::records::{self, Part};
 use ledger::signature::PublicKey;
 use server::AUDIT_FOLDER;
 
@@ -44,8 +46,12 @@ impl Log {
 
     /// Recomputes everything; against checkpoints that were kept, where there are any.
     pub fn verify(&self, checkpoints: &[PathBuf]) -> Result<(), Failure> {
-        let anchors: Vec<Anchor> =
-            checkpoints.iter().map(|file| self.anchor(file)).collect::<Result<_, _>>()?;
+        let kept: Vec<Checkpoint> =
+            checkpoints.iter().map(|file| self.kept(file)).collect::<Result<_, _>>()?;
+        if records::are_in(&Disk::real(), &self.folder).map_err(Failure::new)? {
+            return self.verify_records(&kept);
+        }
+        let anchors: Vec<Anchor> = kept.into_iter().map(Anchor::Checkpoint).collect();
         let verified = audit::verify(&Disk::real(), &self.folder, &self.key, &anchors)
             .map_err(|error| Failure::new(error).hint("keep the folder as it is, as evidence"))?;
         let entries = verified.checkpoint.size();
@@ -63,6 +69,39 @@ impl Log {
         });
         for stray in &verified.strays {
             out.push_str(&format!("no part of the log: {}\n", stray.display()));
+        }
+        screen::show(&screen::plain(&out))
+    }
+
+    /// Records that left on a stick.
+    fn verify_records(&self, kept: &[Checkpoint]) -> Result<(), Failure> {
+        let verified = records::verify(&Disk::real(), &self.folder, &self.key, kept)
+            .map_err(|error| Failure::new(error).hint("keep the folder as it is, as evidence"))?;
+        let manifest = &verified.manifest;
+        let mut out = format!(
+            "Records of {} in {}, nothing is wrong.\nThey left at {} by its own estimate, under \
+             the return label {}.\n",
+            manifest.site,
+            self.folder.display(),
+            ledger::iso_8601(manifest.time_unix_seconds),
+            manifest.label
+        );
+        match manifest.entries {
+            Some(Part { from, to }) if from < to => out.push_str(&format!(
+                "Of the audit log: entries {from} to {}, all up to the checkpoint.\n",
+                to - 1
+            )),
+            Some(_) => out.push_str("Of the audit log: no entries, the checkpoint alone.\n"),
+            None => out.push_str("The audit log is not among them, but its checkpoint.\n"),
+        }
+        if !kept.is_empty() && manifest.entries.is_some() {
+            out.push_str("The log begins with all that was there at those checkpoints.\n");
+        }
+        for (name, sum) in &manifest.files {
+            out.push_str(&format!("  {name:<16} {:>12} bytes  {}\n", sum.bytes, sum.sha256));
+        }
+        for stray in &verified.strays {
+            out.push_str(&format!("no part of the records: {}\n", stray.display()));
         }
         screen::show(&screen::plain(&out))
     }
@@ -90,11 +129,11 @@ impl Log {
         }
     }
 
-    fn anchor(&self, file: &Path) -> Result<Anchor, Failure> {
+    fn kept(&self, file: &Path) -> Result<Checkpoint, Failure> {
         let note = Disk::real().read(file, NOTE_BYTES_MAX).map_err(Failure::new)?;
         let checkpoint = Checkpoint::open(&note, &self.key);
         let named = |error| Failure::new(format!("{}: {error}", file.display()));
-        Ok(Anchor::Checkpoint(checkpoint.map_err(named)?))
+        checkpoint.map_err(named)
     }
 }
 

@@ -9,7 +9,7 @@ use bundle::{Issuer, Media, Missing, Staging, Store, StoreError, StoreState, Ver
 use bundle::{VerifiedItem, verify};
 use hyper::Method;
 use indicatif::{ProgressBar, ProgressStyle};
-use ledger::disk::Disk;
+use ledger::disk::{Disk, HeldFolder};
 use serde_json::{Value, json};
 
 use crate::client::call;
@@ -24,21 +24,20 @@ const SHOWN_MAX: usize = 10;
 struct Trusted {
     state: StoreState,
     site: String,
-    folder: PathBuf,
 }
 
 async fn trusted(config: &Config) -> Result<Trusted, Failure> {
-    let folder = config.store_dir();
-    let state = Store::read(&Disk::real(), &folder).map_err(|error| match error {
-        StoreError::NoStore => Failure::new(error).hint(
-            "'redoubt trust AUTHORITY.root.json' enrols it, once people have compared it; \
-                 where operators are enrolled, two of them by 'redoubt-operator trust'",
-        ),
-        error => Failure::new(error),
-    })?;
-    let answer = call(&config.admin_socket(), Method::GET, "/v1/operator/site", None).await?;
+    let mut answer = call(&config.import_socket(), Method::GET, "/import/trusted", None).await?;
     let site = answer["site"].as_str().unwrap_or_default().to_owned();
-    Ok(Trusted { state, site, folder })
+    let state: Option<StoreState> = serde_json::from_value(answer["state"].take())
+        .map_err(|error| Failure::new(format!("what this site trusts: {error}")))?;
+    let state = state.ok_or_else(|| {
+        Failure::new(StoreError::NoStore).hint(
+            "'redoubt trust AUTHORITY.root.json' enrols it, once people have compared it; \
+             where operators are enrolled, two of them by 'redoubt-operator trust'",
+        )
+    })?;
+    Ok(Trusted { state, site })
 }
 
 fn open_all(paths: &[PathBuf]) -> Result<Vec<Arc<Media>>, Failure> {
@@ -148,21 +147,35 @@ pub async fn import(config: &Config, paths: &[PathBuf]) -> Result<String, Failur
     let known = trusted.state.items();
     let wanted: Vec<&VerifiedItem> =
         found.items().iter().filter(|item| !known.contains_key(&item.manifest_sha256())).collect();
-    copy(&trusted, &found, &wanted, &volumes)?;
-    let answer = call(&config.admin_socket(), Method::POST, "/admin/import", None).await?;
-    Ok(told(&answer))
+    let staging = match config.staging_of_another() {
+        Some(folder) => Staging::open_for_another(folder),
+        None => Staging::open(&Store::staging(&config.store_dir())),
+    };
+    let staging = staging.map_err(Failure::new)?;
+    copy(&staging, &found, &wanted, &volumes)?;
+    let answer = call(&config.import_socket(), Method::POST, "/import/commit", None).await;
+    // What was taken is no more needed; what never can be stands in the way of another copy.
+    if answer.is_ok() || answer.as_ref().is_err_and(|failure| failure.is("nothing_to_take")) {
+        let _held = hold(&staging)?;
+        staging.clear().map_err(Failure::new)?;
+    }
+    Ok(told(&answer?))
+}
+
+/// Nobody else stages meanwhile, and nobody takes.
+fn hold(staging: &Staging) -> Result<HeldFolder, Failure> {
+    Disk::real().hold(staging.folder()).map_err(|error| {
+        Failure::new(error).hint("another import is under way; wait until it has ended")
+    })
 }
 
 fn copy(
-    trusted: &Trusted,
+    staging: &Staging,
     found: &VerifiedBundle,
     wanted: &[&VerifiedItem],
     volumes: &[Arc<Media>],
 ) -> Result<(), Failure> {
-    let staging = Staging::open(&Store::staging(&trusted.folder)).map_err(Failure::new)?;
-    let _held = Disk::real().hold(staging.folder()).map_err(|error| {
-        Failure::new(error).hint("another import is under way; wait until it has ended")
-    })?;
+    let _held = hold(staging)?;
     staging.take_metadata(found).map_err(Failure::new)?;
     let bar = bar("copying", wanted.iter().map(|item| item.manifest().bytes()).sum());
     let copied = staging.copy(wanted, volumes, &mut |bytes| bar.inc(bytes));

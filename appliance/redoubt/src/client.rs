@@ -77,7 +77,8 @@ async fn send_call(socket: &Path, call: Call) -> Result<Response<Incoming>, Fail
     let status = response.status();
     let error = json(response).await.unwrap_or_default();
     let message = error["error"]["message"].as_str().map(str::to_owned);
-    Err(Failure::new(message.unwrap_or_else(|| format!("the server answered {status}"))))
+    let failure = Failure::new(message.unwrap_or_else(|| format!("the server answered {status}")));
+    Err(failure.with_code(error["error"]["code"].as_str()))
 }
 
 /// Sends a request and returns the answer's JSON.

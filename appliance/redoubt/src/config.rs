@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use access::FirstOperator;
 use serde::Deserialize;
-use server::{HttpLimits, Images, Listen, TlsFiles};
+use server::{HttpLimits, Images, Listen, MediumSockets, TlsFiles};
 
 use crate::failure::Failure;
 use crate::first_key::quoted;
@@ -26,6 +26,18 @@ struct ImageKeys {
     running: u64,
     /// Version of one that did not come up.
     failed: Option<u64>,
+}
+
+/// Where sticks are read and written by users of their own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MediumKeys {
+    /// Where what is imported is staged.
+    staging: PathBuf,
+    /// The importer's socket.
+    import_socket: PathBuf,
+    /// The socket of whoever writes records.
+    records_socket: PathBuf,
 }
 
 /// All there is to configure.
@@ -49,6 +61,8 @@ pub struct Config {
     first_operators: Vec<::site::settings::FirstOperator>,
     /// What the machine below says of its images, where it was started from one.
     image: Option<ImageKeys>,
+    /// Sockets and a folder for those users; whoever runs the server does it all, if not set.
+    medium: Option<MediumKeys>,
     /// mTLS: PEM file of the authorities whose clients are let in.
     tls_client_authorities: Option<PathBuf>,
     /// Positions per sequence; the model's own context bounds it.
@@ -83,6 +97,7 @@ impl Default for Config {
             tls_names: None,
             first_operators: Vec::new(),
             image: None,
+            medium: None,
             tls_client_authorities: None,
             context_len: None,
             memory_mib: None,
@@ -211,6 +226,23 @@ impl Config {
         self.state_dir.join("admin.sock")
     }
 
+    /// The socket that takes what came on a stick.
+    pub fn import_socket(&self) -> PathBuf {
+        let own = self.medium.as_ref().map(|medium| medium.import_socket.clone());
+        own.unwrap_or_else(|| self.admin_socket())
+    }
+
+    /// The socket that tells what may leave on a stick.
+    pub fn records_socket(&self) -> PathBuf {
+        let own = self.medium.as_ref().map(|medium| medium.records_socket.clone());
+        own.unwrap_or_else(|| self.admin_socket())
+    }
+
+    /// Where an importer stages that is another user than the server.
+    pub fn staging_of_another(&self) -> Option<&Path> {
+        self.medium.as_ref().map(|medium| medium.staging.as_path())
+    }
+
     /// Bounds on connections and requests.
     pub fn limits(&self) -> HttpLimits {
         HttpLimits {
@@ -253,7 +285,11 @@ impl Config {
                      'tls_key'; or listen on 127.0.0.1",
             ));
         }
-        Ok(Listen { address: self.listen, admin_socket: self.admin_socket(), tls })
+        let medium = self.medium.as_ref().map(|medium| MediumSockets {
+            import: medium.import_socket.clone(),
+            records: medium.records_socket.clone(),
+        });
+        Ok(Listen { address: self.listen, admin_socket: self.admin_socket(), medium, tls })
     }
 }
 

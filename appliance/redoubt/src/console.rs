@@ -26,6 +26,8 @@ const LABEL_WIDTH: usize = 14;
 const MODELS_MAX: usize = 4;
 /// What the units before the server leave.
 const TROUBLE_FILES: [&str; 2] = ["/run/redoubt-seal/trouble", "/run/redoubt/trouble"];
+/// What those leave who read sticks and write to them.
+const STICK_FILES: [&str; 2] = ["/run/redoubt-import/told", "/run/redoubt-records/told"];
 const LEFT_BYTES_MAX: u64 = 4096;
 const STICK_LINES_MAX: usize = 4;
 /// Of GPUs and of warnings each; what they take, models give up.
@@ -37,9 +39,10 @@ pub struct Console {
     /// What went wrong before the server could start, for people; none where there is no file.
     #[arg(long, value_name = "FILE", default_values = TROUBLE_FILES)]
     trouble: Vec<PathBuf>,
-    /// What came of the last stick, for people; none where there is no file.
-    #[arg(long, value_name = "FILE", default_value = "/run/redoubt-import/told")]
-    stick: PathBuf,
+    /// What came of the last stick, for people: the file that was written last; none where there is
+    /// no file.
+    #[arg(long, value_name = "FILE", default_values = STICK_FILES)]
+    stick: Vec<PathBuf>,
     /// The recovery key of the data, as long as nobody has taken the box over.
     #[arg(long, value_name = "FILE", default_value = "/run/redoubt-seal/recovery-key")]
     recovery_key: PathBuf,
@@ -90,7 +93,7 @@ impl Console {
             addresses: addresses(&read("/proc/net/fib_trie")),
             codes: codes(&config.state_dir),
             trouble: self.trouble.iter().find_map(|path| left(path)),
-            stick: left(&self.stick),
+            stick: last(&self.stick).and_then(left),
             recovery_key: left(&self.recovery_key),
         }
     }
@@ -113,6 +116,12 @@ fn left(path: &Path) -> Option<String> {
     file.take(LEFT_BYTES_MAX).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
     (!text.is_empty()).then_some(text)
+}
+
+/// The file that was written last.
+fn last(paths: &[PathBuf]) -> Option<&Path> {
+    let written = |path: &&PathBuf| fs::metadata(path).and_then(|about| about.modified()).ok();
+    paths.iter().filter(|path| path.exists()).max_by_key(written).map(PathBuf::as_path)
 }
 
 /// The machine's own addresses, loopback left out, as Linux lists them in `/proc/net/fib_trie`: the
@@ -423,6 +432,19 @@ mod tests {
             &[],
         );
         check(&Seen::default(), &["starting", "Wait:"], &["site  "]);
+    }
+
+    #[test]
+    fn of_two_files_the_last_is_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["import", "records"].map(|name| folder.path().join(name));
+        assert_eq!(last(&paths), None);
+        for (index, path) in paths.iter().enumerate() {
+            fs::write(path, "").unwrap();
+            let when = std::time::UNIX_EPOCH + Duration::from_secs(1000 - index as u64);
+            fs::File::options().write(true).open(path).unwrap().set_modified(when).unwrap();
+        }
+        assert_eq!(last(&paths), Some(paths[0].as_path()));
     }
 
     #[test]

@@ -9,17 +9,29 @@ use crate::screen;
 pub struct Failure {
     error: String,
     hint: Option<String>,
+    /// What the server calls it, for programs.
+    code: Option<String>,
 }
 
 impl Failure {
     /// What went wrong.
     pub fn new(error: impl fmt::Display) -> Failure {
-        Failure { error: error.to_string(), hint: None }
+        Failure { error: error.to_string(), hint: None, code: None }
     }
 
     /// The same of something among others, which is named.
     pub fn of(self, name: impl fmt::Display) -> Failure {
         Failure { error: format!("{name}: {}", self.error), ..self }
+    }
+
+    /// The same with what the server calls it.
+    pub fn with_code(self, code: Option<&str>) -> Failure {
+        Failure { code: code.map(str::to_owned), ..self }
+    }
+
+    /// Whether the server calls it so.
+    pub fn is(&self, code: &str) -> bool {
+        self.code.as_deref() == Some(code)
     }
 
     /// What to do next.

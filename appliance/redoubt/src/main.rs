@@ -15,6 +15,7 @@ mod gpu;
 mod image;
 mod inspect;
 mod keys;
+mod leave;
 mod load;
 mod maintenance;
 mod own_certificate;
@@ -106,6 +107,10 @@ forgets the conversation. Example:
     },
     /// Take what is on a stick that was plugged in: bundles, and requests in the folder 'requests'.
     Stick(stick::Stick),
+    /// Write records to a stick that carries the authority's return label.
+    #[command(after_help = "Example:
+  redoubt records /media/stick")]
+    Records(leave::Leave),
     /// Trust an authority, and a vendor beside it: their first roots, compared by people.
     #[command(after_help = "Examples:
   redoubt trust authority.root.json --vendor vendor.root.json
@@ -233,9 +238,12 @@ enum SiteVerb {
 
 #[derive(Subcommand)]
 enum Audit {
-    /// Recompute the whole log, also while the server runs, and name the first entry that is wrong.
-    #[command(after_help = "Example, with what was printed last week and kept elsewhere:
-  redoubt audit verify --checkpoint last-week.txt")]
+    /// Recompute the whole log, also while the server runs, and name the first entry that is wrong;
+    /// or records that a box has written to a stick.
+    #[command(after_help = "Examples, with what was printed last week and kept elsewhere, and of \
+a stick:
+  redoubt audit verify --checkpoint last-week.txt
+  redoubt audit verify --folder records/site-ID-812 --site-key box-7.txt")]
     Verify {
         #[command(flatten)]
         log: AuditLog,
@@ -263,7 +271,7 @@ enum Audit {
 
 #[derive(Args)]
 struct AuditLog {
-    /// The log's folder; the state folder's own without one.
+    /// The log's folder, or one of records from a stick; the state folder's log without one.
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
     /// File with the site's public key (Base64 or PEM); the state folder's without one.
@@ -341,10 +349,11 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             screen::show(&screen::plain(&told))
         }),
         Verb::Stick(stick) => client::block_on(stick.run(&config)),
+        Verb::Records(leave) => client::block_on(leave.run(&config)),
         Verb::Trust { authority, vendor } => {
             client::block_on(bundles::trust(&socket, authority.as_deref(), vendor.as_deref()))
         }
-        Verb::Request { files } => client::block_on(request::run(&socket, &files)),
+        Verb::Request { files } => client::block_on(request::run(&config.import_socket(), &files)),
         Verb::Bundle(verb) => client::block_on(bundle(&config, verb)),
         Verb::Models(Models::List) => client::block_on(status::models(&socket)),
         Verb::Status { json } => client::block_on(status::run(&socket, json)),

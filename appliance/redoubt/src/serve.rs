@@ -64,6 +64,10 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let vault = Vault::open(&Disk::real(), &config.store_dir(), &trusted).map_err(|error| {
         Failure::new(error).hint("a damaged store is not replaced; restore it, or move it away")
     })?;
+    let vault = match config.staging_of_another() {
+        Some(staging) => vault.staged_in(staging),
+        None => vault,
+    };
     let first_operators = config.first_operators()?;
     let images = config.images();
     let hardware = HardwarePlaces::of_this_machine(&config.state_dir);
@@ -117,7 +121,7 @@ fn cannot_listen(error: ListenError) -> Failure {
     let hint = match &error {
         ListenError::Address { .. } => "set another 'listen' address, or stop what uses this one",
         ListenError::Socket { .. } => {
-            "set another 'state_dir': a short path (a socket's has at most 107 bytes) to write to"
+            "set another 'state_dir' or 'medium': a short path (a socket's has at most 107 bytes)"
         }
         ListenError::SocketInUse { .. } => "stop that server first, or set another 'state_dir'",
         ListenError::Tls(_) => "check 'tls_certificates', 'tls_key' and 'tls_client_authorities'",

@@ -75,6 +75,12 @@ pub struct Apply {
     /// What is put into effect goes here.
     #[arg(long, value_name = "FOLDER", default_value = "/run")]
     run: PathBuf,
+    /// Where an importer stages that is a user of its own; the server's own importer without one.
+    #[arg(long, value_name = "FOLDER", requires = "sockets")]
+    staging: Option<PathBuf>,
+    /// Folders for its socket and for that of whoever writes records: 'import' and 'records' below.
+    #[arg(long, value_name = "FOLDER", requires = "staging")]
+    sockets: Option<PathBuf>,
     /// The kernel's host name.
     #[arg(long, value_name = "FILE", default_value = "/proc/sys/kernel/hostname")]
     host_name: PathBuf,
@@ -148,14 +154,31 @@ impl Apply {
         let failed = failed.map(|version| format!("failed = {version}\n")).unwrap_or_default();
         Ok(format!(
             "listen = \"{}\"\nstate_dir = {}\nmodels = {}\ntls_names = {}\n{}\n[image]\n\
-             running = {}\n{failed}",
+             running = {}\n{failed}{}",
             SocketAddr::new(settings.address.unspecified(), HTTPS_PORT),
             quoted(&self.places.state_dir.to_string_lossy()),
             list(&models),
             list(&settings.names()),
             operators.collect::<String>(),
             self.places.running()?,
+            self.medium(),
         ))
+    }
+}
+
+impl Apply {
+    /// Where sticks are read and written by users of their own.
+    fn medium(&self) -> String {
+        let (Some(staging), Some(sockets)) = (&self.staging, &self.sockets) else {
+            return String::new();
+        };
+        let quoted = |path: &Path| quoted(&path.to_string_lossy());
+        format!(
+            "\n[medium]\nstaging = {}\nimport_socket = {}\nrecords_socket = {}\n",
+            quoted(staging),
+            quoted(&sockets.join("import/socket")),
+            quoted(&sockets.join("records/socket"))
+        )
     }
 }
 
@@ -202,6 +225,8 @@ mod tests {
                     boot_id: self.path("boot-id"),
                 },
                 run: self.path("run"),
+                staging: Some(self.path("staging")),
+                sockets: Some(self.path("sockets")),
                 host_name: self.path("host-name"),
             };
             apply.run()
@@ -232,6 +257,9 @@ mod tests {
         assert_eq!(config.sources().len(), 2);
         assert!(config.first_operators().unwrap().is_empty());
         assert_eq!(config.images().unwrap().running, 1);
+        assert_eq!(config.staging_of_another(), Some(own.path("staging").as_path()));
+        assert_eq!(config.import_socket(), own.path("sockets/import/socket"));
+        assert_eq!(config.records_socket(), own.path("sockets/records/socket"));
         let tried = "{\"version\": 2, \"boot_id\": \"before\"}";
         fs::write(own.path("tried.json"), tried).unwrap();
         own.apply().unwrap();

@@ -1,15 +1,21 @@
 //! `redoubt stick`: takes what is on a medium that was plugged in: bundles, in its top folder or
-//! one below, and requests that operators signed, in the folder `requests`. Nothing on it is
-//! written, nothing is decided here, and one thing that is refused does not keep the others back.
+//! one below, requests that operators signed, in the folder `requests`, and the authority's return
+//! label. Nothing on it is written, nothing is decided here, and one thing that is refused does not
+//! keep the others back.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use bundle::label::LABEL_FILE;
 use clap::Args;
+use hyper::Method;
+use serde_json::{Value, json};
 
+use crate::client::call;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::{bundles, request, screen};
+use crate::{bundles, leave, request, screen};
 
 /// What makes a folder a bundle.
 const MARK: &str = "metadata/authority/timestamp.json";
@@ -27,6 +33,9 @@ pub struct Stick {
     /// What came of it is left here, for the screen.
     #[arg(long, value_name = "FILE")]
     told: Option<PathBuf>,
+    /// Made where records may be written to the stick afterwards, removed where not.
+    #[arg(long, value_name = "FILE")]
+    label_note: Option<PathBuf>,
 }
 
 impl Stick {
@@ -37,18 +46,18 @@ impl Stick {
             Ok(told) => screen::plain(told).into_owned(),
             Err(failure) => failure.to_string(),
         };
-        if let Some(path) = &self.told {
-            fs::write(path, &text)
-                .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
-        }
+        leave::leave_told(self.told.as_deref(), &text)?;
         outcome.and_then(|_| screen::show(&text))
     }
 
     async fn take(&self, config: &Config) -> Result<String, Failure> {
+        self.note_label(false)?;
         let bundles = bundles(&self.folder)?;
         let requests = requests(&self.folder.join(REQUESTS))?;
-        if bundles.is_empty() && requests.is_empty() {
-            return Err(Failure::new("there is no bundle on the stick, and no folder 'requests'")
+        let label = leave::label_on(&self.folder).transpose();
+        if bundles.is_empty() && requests.is_empty() && label.is_none() {
+            let none = "there is no bundle on the stick, no folder 'requests' and no return label";
+            return Err(Failure::new(none)
                 .hint("a bundle lies in the top folder of a stick, or in one below"));
         }
         let (mut told, mut refused) = (String::new(), None);
@@ -63,13 +72,66 @@ impl Stick {
             note(folder, bundles::import(config, std::slice::from_ref(folder)).await);
         }
         for file in &requests {
-            note(file, request::carry(&config.admin_socket(), file).await);
+            note(file, request::carry(&config.import_socket(), file).await);
+        }
+        // Last: what came before may have brought the root that says who signs labels.
+        if let Some(label) = label {
+            note(Path::new(LABEL_FILE), self.allow(config, label).await);
         }
         match refused {
             None => Ok(told),
             Some(()) => Err(Failure::new(told.trim_end().trim_start_matches("error: "))),
         }
     }
+}
+
+impl Stick {
+    /// Notes that records may be written, where the server says that the label holds.
+    async fn allow(
+        &self,
+        config: &Config,
+        label: Result<String, Failure>,
+    ) -> Result<String, Failure> {
+        let body = json!({"label": label?});
+        let path = "/import/label";
+        let answer = call(&config.import_socket(), Method::POST, path, Some(&body)).await?;
+        if is_on_linux_file_system(&self.folder) {
+            let error = "records are written to sticks with FAT or exFAT alone";
+            return Err(Failure::new(error).hint("copy the label to such a stick"));
+        }
+        self.note_label(true)?;
+        let name = answer["label"].as_str().unwrap_or_default();
+        let list = answer["records"].as_array().into_iter().flatten();
+        let kinds: Vec<&str> = list.filter_map(Value::as_str).collect();
+        let follows = match self.label_note {
+            Some(_) => "These are written to it next: leave it in.",
+            None => "'redoubt records' writes them.",
+        };
+        Ok(format!("The return label {name} lets leave: {}. {follows}\n", kinds.join(", ")))
+    }
+
+    fn note_label(&self, is_allowed: bool) -> Result<(), Failure> {
+        let Some(path) = &self.label_note else { return Ok(()) };
+        let noted = match is_allowed {
+            true => fs::write(path, ""),
+            false => fs::remove_file(path),
+        };
+        match noted {
+            Err(error) if is_allowed || error.kind() != ErrorKind::NotFound => {
+                Err(Failure::new(format!("{}: {error}", path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a stick is mounted there whose files have owners: whoever writes records could not write
+/// there. A folder where nothing is mounted is none.
+fn is_on_linux_file_system(folder: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let is_here = |line: &&str| line.split(' ').nth(4).map(Path::new) == Some(folder);
+    let types = mounts.lines().filter(is_here).filter_map(|line| line.split_once(" - "));
+    types.last().is_some_and(|(_, after)| after.starts_with("ext4 "))
 }
 
 /// A path on the stick, without where that is mounted.
@@ -166,9 +228,16 @@ mod tests {
     async fn an_empty_stick_is_told() {
         let stick = stick(&["holiday.jpg"]);
         let told = stick.path().join("told");
-        let verb = Stick { folder: stick.path().to_owned(), told: Some(told.clone()) };
+        let note = stick.path().join("note");
+        fs::write(&note, "of another stick").unwrap();
+        let verb = Stick {
+            folder: stick.path().to_owned(),
+            told: Some(told.clone()),
+            label_note: Some(note.clone()),
+        };
         let error = verb.run(&Config::default()).await.unwrap_err().to_string();
         assert!(error.contains("no bundle on the stick"), "{error}");
         assert_eq!(fs::read_to_string(told).unwrap(), error);
+        assert!(!note.exists(), "it was another stick's");
     }
 }

@@ -283,7 +283,14 @@ pub(crate) async fn list_bundles(
     told.map(axum::Json).map_err(|_| ApiError::internal("The store cannot be told of."))
 }
 
-/// `POST /admin/import`: takes what an importer has staged, into quarantine. It needs nobody's
+/// `GET /import/trusted`: what an importer verifies a medium against.
+pub(crate) async fn import_terms(
+    extract::State(state): extract::State<Shared>,
+) -> Result<impl IntoResponse, ApiError> {
+    Ok(axum::Json(state.import_terms()?))
+}
+
+/// `POST /import/commit`: takes what an importer has staged, into quarantine. It needs nobody's
 /// leave: what comes in was signed, and is used by nobody until it is approved.
 pub(crate) async fn import(
     extract::State(state): extract::State<Shared>,

@@ -180,6 +180,11 @@ impl ApiError {
         ApiError { code: Some(CLOSING), ..ApiError::unavailable(message) }
     }
 
+    /// Nothing of what was staged may come in, today or later.
+    pub fn nothing_to_take(message: impl Into<String>) -> ApiError {
+        ApiError { code: Some("nothing_to_take"), ..ApiError::invalid(message) }
+    }
+
     /// An operator's request, or one of the operator's socket, that is not granted.
     pub fn refused(status: StatusCode, message: impl Into<String>) -> ApiError {
         ApiError { code: Some("operator_refused"), ..ApiError::new(status, INVALID, message) }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use ledger::audit::{AuditError, AuditLog, Checkpoint, Entry, Outcome, Record, Subject};
+use ledger::audit::{AuditError, AuditLog, Before, Checkpoint, Entry, Outcome, Record, Subject};
 use ledger::disk::Disk;
 use ledger::signature::Signer;
 
@@ -109,9 +109,24 @@ impl Journal {
     /// # Errors
     /// [`AuditError`] where they cannot be read.
     pub fn entries(&self, from: u64) -> Result<Vec<Entry>, AuditError> {
+        self.of_log(|log| log.entries(from))
+    }
+
+    /// What stands for the entries before an index where those from it on leave alone.
+    ///
+    /// # Errors
+    /// [`AuditError`] where it cannot be read, or the log has fewer.
+    pub fn before(&self, index: u64) -> Result<Before, AuditError> {
+        self.of_log(|log| log.before(index))
+    }
+
+    fn of_log<T>(
+        &self,
+        read: impl FnOnce(&AuditLog) -> Result<T, AuditError>,
+    ) -> Result<T, AuditError> {
         let held = self.held();
         match &held.log {
-            Some(log) => log.entries(from),
+            Some(log) => read(log),
             None => {
                 let why = held.failure.clone().unwrap_or_default();
                 Err(AuditError::Closed { why })

@@ -54,12 +54,13 @@ mod health;
 mod metrics;
 mod models;
 mod operator;
+mod records;
 
 pub use error::ApiError;
 pub use golden::{Check, Golden};
 pub use hardware::{GpuReport, HardwarePlaces, gpu_query};
 pub use journal::{Journal, JournalStatus, Unrecordable};
-pub use listen::{Listen, ListenError, Server};
+pub use listen::{Listen, ListenError, MediumSockets, Server};
 pub use registry::{Listed, Registry};
 pub use served::{Kind, Known, LoadError, Loaded, Loader, Origin, Progress, Served, TextSide};
 pub use state::{HttpLimits, Shared, ShowCodes, State, Stores};

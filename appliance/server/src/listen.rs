@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use futures_util::future::join_all;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
@@ -16,8 +18,11 @@ use crate::state::{Shared, State};
 use crate::tls::{self, TlsError, TlsFiles};
 use crate::{open_files, router, timekeeper};
 
-/// Connections of the operator's socket at once.
+/// Connections of a Unix socket at once.
 const LOCAL_CONNECTIONS_MAX: usize = 64;
+/// Who may open one: its owner, or the group of the folder that it lies in, too.
+const OWNER_ALONE: u32 = 0o600;
+const OWNER_AND_GROUP: u32 = 0o660;
 /// When the time to drain is over, answers that are cut off get this long to say so.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often unused models are looked for.
@@ -31,8 +36,19 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Unix socket for the operator's verbs.
     pub admin_socket: PathBuf,
+    /// Sockets for other users of the box; none where whoever has the operator's does it all.
+    pub medium: Option<MediumSockets>,
     /// TLS; plain HTTP without.
     pub tls: Option<TlsFiles>,
+}
+
+/// Sockets for those who read and write sticks, each in a folder whose group they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediumSockets {
+    /// Takes what came on a stick.
+    pub import: PathBuf,
+    /// Tells what may leave on one.
+    pub records: PathBuf,
 }
 
 /// Why the server cannot listen.
@@ -47,7 +63,7 @@ pub enum ListenError {
         source: io::Error,
     },
     /// The Unix socket cannot be made.
-    #[error("cannot make the admin socket {path}: {source}")]
+    #[error("cannot make the socket {path}: {source}")]
     Socket {
         /// Where.
         path: String,
@@ -55,7 +71,7 @@ pub enum ListenError {
         source: io::Error,
     },
     /// Another server answers on the Unix socket.
-    #[error("another server answers on the admin socket {path}")]
+    #[error("another server answers on the socket {path}")]
     SocketInUse {
         /// Where.
         path: String,
@@ -69,9 +85,25 @@ pub enum ListenError {
 pub struct Server {
     state: Shared,
     tcp: TcpListener,
-    unix: UnixListener,
-    admin_socket: PathBuf,
+    doors: Vec<Door>,
     tls: Option<TlsAcceptor>,
+}
+
+/// A Unix socket, and what is served there.
+struct Door {
+    listener: UnixListener,
+    path: PathBuf,
+    routes: fn(&Shared) -> Router,
+}
+
+impl Door {
+    async fn open(
+        path: &Path,
+        mode: u32,
+        routes: fn(&Shared) -> Router,
+    ) -> Result<Door, ListenError> {
+        Ok(Door { listener: bind_unix(path, mode).await?, path: path.to_owned(), routes })
+    }
 }
 
 impl Server {
@@ -90,8 +122,12 @@ impl Server {
         let tcp = TcpListener::bind(address)
             .await
             .map_err(|source| ListenError::Address { address, source })?;
-        let unix = bind_unix(&listen.admin_socket).await?;
-        Ok(Server { state, tcp, unix, admin_socket: listen.admin_socket.clone(), tls })
+        let mut doors = vec![Door::open(&listen.admin_socket, OWNER_ALONE, router::local).await?];
+        if let Some(MediumSockets { import, records }) = &listen.medium {
+            doors.push(Door::open(import, OWNER_AND_GROUP, router::import_alone).await?);
+            doors.push(Door::open(records, OWNER_AND_GROUP, router::records_alone).await?);
+        }
+        Ok(Server { state, tcp, doors, tls })
     }
 
     /// The TCP address, its port chosen by the system where 0 was asked for.
@@ -125,17 +161,23 @@ impl Server {
         shutdown: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) {
-        let Server { state, tcp, unix, admin_socket, tls } = self;
+        let Server { state, tcp, doors, tls } = self;
         let (drain, draining) = watch::channel(false);
         let (alive, mut ended) = mpsc::channel(1);
         let lifetime = Lifetime { draining, _alive: alive };
         let public_max = open_files::connections_max(state.limits.connections_max);
         let public = Connections::new(router::public(&state), &state, public_max, &lifetime);
-        let local =
-            Connections::new(router::local(&state), &state, LOCAL_CONNECTIONS_MAX, &lifetime);
+        let local: Vec<(Connections, &Door)> = doors
+            .iter()
+            .map(|door| {
+                let routes = (door.routes)(&state);
+                (Connections::new(routes, &state, LOCAL_CONNECTIONS_MAX, &lifetime), door)
+            })
+            .collect();
+        let all_local = join_all(local.iter().map(|(of, door)| of.accept_unix(&door.listener)));
         tokio::select! {
             () = public.accept_tcp(&tcp, tls.as_ref()) => {}
-            () = local.accept_unix(&unix) => {}
+            _ = all_local => {}
             () = unload_unused(&state) => {}
             () = save_time(&state) => {}
             () = shutdown => {}
@@ -144,8 +186,10 @@ impl Server {
         state.registry.close_loads();
         drop(tcp);
         // A socket file without a server behind it would only puzzle people.
-        if let Err(error) = std::fs::remove_file(&admin_socket) {
-            tracing::warn!(%error, "the admin socket cannot be removed");
+        for door in &doors {
+            if let Err(error) = std::fs::remove_file(&door.path) {
+                tracing::warn!(%error, socket = %door.path.display(), "a socket cannot be removed");
+            }
         }
         // What is left of the lifetime is in connections: its end is theirs.
         drop((public, local, lifetime));
@@ -195,8 +239,8 @@ async fn save_time_now(state: &Shared) {
     }
 }
 
-/// Makes the Unix socket, open to its owner alone; a file left by a dead server is replaced.
-async fn bind_unix(path: &Path) -> Result<UnixListener, ListenError> {
+/// Makes a Unix socket, open to those of its mode alone; a file left by a dead server is replaced.
+async fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, ListenError> {
     let name = || path.display().to_string();
     let failed = |source| ListenError::Socket { path: name(), source };
     if tokio::net::UnixStream::connect(path).await.is_ok() {
@@ -209,7 +253,7 @@ async fn bind_unix(path: &Path) -> Result<UnixListener, ListenError> {
         Err(error) => return Err(failed(error)),
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
-    let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(path, owner_only).map_err(failed)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(path, mode).map_err(failed)?;
     Ok(listener)
 }

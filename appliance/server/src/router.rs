@@ -13,7 +13,7 @@ use crate::error::ApiError;
 use crate::observe::{Arrival, Trace};
 use crate::state::Shared;
 use crate::vault::image;
-use crate::{admin, chat, completions, embeddings, health, id, metrics, models, operator};
+use crate::{admin, chat, completions, embeddings, health, id, metrics, models, operator, records};
 
 /// What is served over the network.
 pub(crate) fn public(state: &Shared) -> Router {
@@ -35,6 +35,35 @@ fn api() -> Router<Shared> {
         .route("/metrics", get(metrics::metrics))
 }
 
+/// What an importer may ask for.
+fn import() -> Router<Shared> {
+    Router::new()
+        .route("/import/trusted", get(admin::import_terms))
+        .route("/import/commit", post(admin::import))
+        .route("/import/label", post(records::label))
+}
+
+/// What whoever writes records to a stick may ask for.
+fn leaving() -> Router<Shared> {
+    Router::new()
+        .route("/records/begin", post(records::begin))
+        .route("/records/entries", post(records::entries))
+}
+
+/// What is served over the import's own Unix socket: what came on a stick, and requests that
+/// operators signed, which count by their signatures alone.
+pub(crate) fn import_alone(state: &Shared) -> Router {
+    let requests = Router::new()
+        .route("/v1/operator/pair", post(operator::pair))
+        .route("/v1/operator/{verb}", post(operator::verb));
+    finish(import().merge(requests), state)
+}
+
+/// What is served over the Unix socket of whoever writes records to a stick.
+pub(crate) fn records_alone(state: &Shared) -> Router {
+    finish(leaving(), state)
+}
+
 /// What is served over the Unix socket: the operator's verbs, and the same API without a key.
 pub(crate) fn local(state: &Shared) -> Router {
     let admin = finish(
@@ -45,8 +74,9 @@ pub(crate) fn local(state: &Shared) -> Router {
             .route("/admin/bundles", get(admin::list_bundles))
             .route("/admin/bundles/{verb}", post(admin::act_on_bundle))
             .route("/admin/image/good", post(image::good))
-            .route("/admin/import", post(admin::import))
-            .route("/admin/trust", post(admin::trust)),
+            .route("/admin/trust", post(admin::trust))
+            .merge(import())
+            .merge(leaving()),
         state,
     );
     admin.layer(middleware::from_fn(|mut request: Request<Body>, next: Next| async {

@@ -17,6 +17,7 @@ use crate::gate::Gate;
 use crate::generate::Terms;
 use crate::hardware::{Hardware, HardwarePlaces};
 use crate::metrics::Metrics;
+use crate::records::Leaving;
 use crate::registry::{Registry, Unprepared};
 use crate::seldom::Seldom;
 use crate::trusted::Trusted;
@@ -134,6 +135,8 @@ pub struct State {
     pub(crate) preparing: Gate,
     /// Does what operators ask for, one act after the other.
     pub(crate) acts: Gate,
+    /// Records that may be written to a stick.
+    pub(crate) leaving: Leaving,
     /// Lines about TLS handshakes that failed.
     pub(crate) handshake_lines: Seldom,
     draining: AtomicBool,
@@ -175,6 +178,7 @@ impl State {
             bodies: Arc::new(Semaphore::new(shares)),
             preparing: Gate::new(limits.preparing_max, limits.preparing_waiting_max),
             acts: Gate::new(1, ACTS_WAITING_MAX),
+            leaving: Leaving::default(),
             handshake_lines: Seldom::default(),
             limits,
             version,

@@ -34,7 +34,7 @@ mod import;
 pub(crate) use import::time_refused;
 
 /// Who acts where nobody signed: the box itself, or root on it.
-const BOX: &str = "redoubt";
+pub(crate) const BOX: &str = "redoubt";
 
 /// A model of the store, for whoever makes it one that can be loaded.
 #[derive(Debug)]
@@ -60,6 +60,8 @@ pub type Look = Box<dyn Fn(&StoredModel) -> Result<(Known, Vec<Golden>), String>
 pub struct Vault {
     disk: Disk,
     folder: PathBuf,
+    /// Where an importer stages.
+    staging: PathBuf,
     /// Held as long as somebody reads or writes the disk.
     store: Mutex<Option<Store>>,
     /// Its state when it was let go last: told without waiting for the disk.
@@ -90,6 +92,7 @@ impl Drop for Held<'_> {
 fn refusal(error: StoreError) -> ApiError {
     match &error {
         StoreError::State(StateError::Unknown(_)) => ApiError::not_found(error.to_string()),
+        StoreError::Nothing(_) => ApiError::nothing_to_take(error.to_string()),
         StoreError::Disk(_) | StoreError::Read { .. } => {
             tracing::error!(%error, "the bundle store");
             ApiError::internal(error.to_string())
@@ -128,11 +131,16 @@ impl Vault {
             Err(StoreError::NoStore) => None,
             Err(error) => return Err(error),
         };
-        let (disk, folder) = (disk.clone(), folder.to_owned());
+        let (disk, folder, staging) = (disk.clone(), folder.to_owned(), Store::staging(folder));
         let (store, seen, look) = (Mutex::new(store), Mutex::default(), OnceLock::new());
-        let vault = Vault { disk, folder, store, seen, look };
+        let vault = Vault { disk, folder, staging, store, seen, look };
         drop(vault.held());
         Ok(vault)
+    }
+
+    /// The same with a folder in which an importer stages that is another user.
+    pub fn staged_in(self, staging: &Path) -> Vault {
+        Vault { staging: staging.to_owned(), ..self }
     }
 
     fn held(&self) -> Held<'_> {
@@ -252,6 +260,13 @@ impl State {
             }
         }
         names
+    }
+
+    /// What an importer verifies a medium against.
+    pub(crate) fn import_terms(&self) -> Result<Value, ApiError> {
+        let state = serde_json::to_value(self.vault.state().as_deref());
+        let state = state.map_err(|error| ApiError::internal(error.to_string()))?;
+        Ok(json!({"site": self.trusted.site.id(), "state": state}))
     }
 
     /// The items of the store.

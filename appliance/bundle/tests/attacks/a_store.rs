@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -203,6 +204,55 @@ fn what_was_staged_is_not_believed() {
         "5.4.1",
     );
     check(&|folder, _| fs::remove_dir_all(folder.join("targets/vendor")).unwrap(), "not in the");
+}
+
+/// Whoever stages as another user keeps handles on his files, and may change them at any time: what
+/// the store has is a copy, checked as it was made.
+#[test]
+fn who_staged_has_no_hold_on_what_is_stored() {
+    let world = World::new();
+    let bundle = world.bundle("one");
+    let mut site = Box::new(&world);
+    let staging = stage(site.folder.path(), site.store.state(), &bundle);
+    let folder = staging.folder();
+    assert!(staging.is_owned_as(&site.folder.path().join("store")).unwrap());
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o770)).unwrap();
+    assert!(!staging.is_owned_as(&site.folder.path().join("store")).unwrap());
+    let weights = staging.file(&bundle::digest::sha256(b"weights"));
+    let linked = folder.join("linked");
+    fs::hard_link(&weights, &linked).unwrap();
+    let handle = fs::File::options().write(true).open(&weights).unwrap();
+    assert_eq!(take(&mut site.store, &staging, &mut site.time).unwrap().items.len(), 2);
+    handle.write_all_at(b"Weights", 0).unwrap();
+    fs::write(&linked, "Weights").unwrap();
+    site.store.check(&site.digest(MODEL)).unwrap();
+    assert_eq!(fs::read(&weights).unwrap(), b"Weights");
+}
+
+#[test]
+fn what_changes_while_it_is_taken_is_not_taken() {
+    let world = World::new();
+    let bundle = world.bundle("one");
+    for (bytes, expected) in [("Weights", "not what was signed"), ("weight", "cannot read")] {
+        let mut site = Box::new(&world);
+        let staging = stage(site.folder.path(), site.store.state(), &bundle);
+        let mode = fs::Permissions::from_mode(0o770);
+        fs::set_permissions(staging.folder(), mode).unwrap();
+        let policy = TimePolicy::default();
+        let found = site.store.look_at(&staging, SITE).unwrap();
+        let terms = Terms { time: &site.time, policy: &policy, signers: &[] };
+        let plan = site.store.plan(&staging, &found, terms);
+        assert_eq!(plan.imported.items.len(), 2);
+        fs::write(staging.file(&bundle::digest::sha256(b"weights")), bytes).unwrap();
+        let taken = site.store.import(&staging, &found, plan, &site.time);
+        let error = taken.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(site.store.state().items().is_empty());
+        // And the next try, with the right bytes, goes through.
+        fs::write(staging.file(&bundle::digest::sha256(b"weights")), "weights").unwrap();
+        take(&mut site.store, &staging, &mut site.time).unwrap();
+        site.store.check(&site.digest(MODEL)).unwrap();
+    }
 }
 
 #[test]

@@ -7,5 +7,6 @@ mod copies;
 mod desk;
 mod edits;
 mod history;
+mod labels;
 mod model_signatures;
 mod who_signs;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bundle::{Issuer, ItemId, NameError};
+use bundle::{Issuer, ItemId, NameError, Records};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use depot::{KeyKind, Role};
 
@@ -57,6 +57,11 @@ pub enum Command {
     Release(Release),
     /// Take signed metadata into a depot folder.
     Put(Put),
+    /// Make a return label: with it in its top folder, a stick gets records of a box.
+    #[command(after_help = "Example:
+  redoubt-depot label field-7 --depot authority --site site-ID --expires-days 30 \\
+      --key anna.key --key boris.key --out return-label.json")]
+    Label(Label),
     /// Make a bundle of what depot folders have released.
     Seal {
         /// A depot folder or a bundle; may be given several times.
@@ -342,6 +347,62 @@ pub struct Put {
     pub signed: PathBuf,
     #[command(flatten)]
     pub written: Written,
+}
+
+#[derive(Args)]
+pub struct Label {
+    /// What people call it: it stands in the box's audit log.
+    pub name: String,
+    /// The authority's depot folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub depot: PathBuf,
+    /// The box; every box that trusts this authority without one.
+    #[arg(long, value_name = "ID")]
+    pub site: Option<String>,
+    /// What may leave; all of it without one.
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_enum)]
+    pub records: Vec<RecordKind>,
+    /// Of the audit log: entries from this one on.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub from_entry: u64,
+    /// Days until it expires.
+    #[arg(long, value_name = "N")]
+    pub expires_days: u64,
+    /// What to write: with keys the label, which a stick has as return-label.json; without, the
+    /// document to `sign` and `join`. Nothing is overwritten.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// A key's file or URI: with enough of them it is signed here.
+    #[arg(long, value_name = "FILE|URI")]
+    pub key: Vec<PathBuf>,
+    /// File whose first line is the passphrase: one for all keys, or one for each in their order.
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Vec<PathBuf>,
+    /// Sign without asking here.
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub written: Written,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum RecordKind {
+    /// The audit log, with its checkpoint.
+    Audit,
+    /// Every item that the box has, and what became of it.
+    Items,
+    /// How the box stands.
+    Status,
+}
+
+impl From<RecordKind> for Records {
+    fn from(kind: RecordKind) -> Records {
+        match kind {
+            RecordKind::Audit => Records::Audit,
+            RecordKind::Items => Records::Items,
+            RecordKind::Status => Records::Status,
+        }
+    }
 }
 
 #[derive(Args)]

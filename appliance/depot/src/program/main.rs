@@ -4,6 +4,7 @@
 mod arguments;
 mod inspect;
 mod keys;
+mod label;
 mod pack;
 mod piece;
 mod progress;
@@ -51,6 +52,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::List { depot } => shelf::list(&depot),
         Command::Release(release) => release::release(&release),
         Command::Put(put) => release::put(&put),
+        Command::Label(label) => label::label(&label),
         Command::Seal { from, to } => pack::seal(&from, to.volume_bytes, &to.out),
         Command::Split { from, volume_bytes, out } => pack::seal(&from, Some(volume_bytes), &out),
         Command::Inspect(inspect) => inspect::inspect(&inspect),

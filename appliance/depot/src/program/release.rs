@@ -63,7 +63,8 @@ fn at_once(desk: &Desk, arguments: &Release) -> Result<(), Failure> {
     transcript::append(&arguments.written, &act)
 }
 
-fn open_all(
+/// Keys that are at hand, with their ids; each once.
+pub fn open_all(
     files: &[PathBuf],
     passphrases: &[PathBuf],
 ) -> Result<Vec<(Digest, SigningKey)>, Failure> {
@@ -84,7 +85,7 @@ fn open_all(
 }
 
 /// Those keys that count for a role, if they reach its threshold.
-fn enough<'a>(
+pub fn enough<'a>(
     role: Role,
     root: &[u8],
     keys: &'a [(Digest, SigningKey)],

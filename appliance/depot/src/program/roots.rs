@@ -49,7 +49,7 @@ fn write(issuer: Issuer, version: u64, arguments: &RootKeys) -> Result<(), Failu
     let release = or_all(&arguments.release_key, arguments.release_threshold)?;
     let of = |role| match role {
         Role::Root => all.clone(),
-        Role::Targets => targets.clone(),
+        Role::Targets | Role::ReturnLabel => targets.clone(),
         Role::Snapshot | Role::Timestamp => release.clone(),
     };
     let expires = expiry(arguments.expires_days)?;

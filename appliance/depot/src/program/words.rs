@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use bundle::Digest;
+use bundle::{Digest, Records, ReturnLabel};
 use depot::{Desk, Document, Role};
 use serde_json::Value;
 use workstation::Failure;
@@ -30,17 +30,38 @@ pub fn of(document: &Document, desk: Option<&Desk>) -> Result<String, Failure> {
         ))
         .hint("do not sign it; have it made again"));
     }
-    let mut text =
-        format!("The {}'s {role}, version {version}, expires {expires}\n", document.issuer);
+    let issuer = document.issuer;
+    let mut text = match document.role {
+        Role::ReturnLabel => format!("The {issuer}'s {role}, expires {expires}\n"),
+        _ => format!("The {issuer}'s {role}, version {version}, expires {expires}\n"),
+    };
     match document.role {
         Role::Root => root(&mut text, signed, desk)?,
         Role::Targets => targets(&mut text, document, desk)?,
         Role::Snapshot => described(&mut text, signed, "targets.json", (Role::Targets, desk))?,
         Role::Timestamp => described(&mut text, signed, "snapshot.json", (Role::Snapshot, desk))?,
+        Role::ReturnLabel => label(&mut text, signed)?,
     }
     line(&mut text, "Compare with the others, by telephone or face to face:");
     line(&mut text, &format!("  {}", aloud(&document.digest())));
     Ok(text)
+}
+
+fn label(text: &mut String, signed: &Value) -> Result<(), Failure> {
+    let label: ReturnLabel = serde_json::from_value(signed.clone())
+        .map_err(|error| Failure::new(format!("this is no return label: {error}")))?;
+    line(text, &format!("  called {}", label.name));
+    match &label.site {
+        Some(site) => line(text, &format!("  lets the box {site} write to a stick that has it:")),
+        None => line(text, "  lets EVERY box that trusts this authority write to a stick:"),
+    }
+    for records in &label.records {
+        match records {
+            Records::Audit => line(text, &format!("    {records} from entry {}", label.from_entry)),
+            _ => line(text, &format!("    {records}")),
+        }
+    }
+    Ok(())
 }
 
 /// A digest as it is read aloud.

@@ -4,6 +4,7 @@
 
 mod bench;
 mod bundles;
+mod labels;
 mod roots;
 mod shelves;
 mod tokens;

@@ -13,13 +13,13 @@ use crate::signature::{Domain, PublicKey};
 use crate::time::Interval;
 
 /// A site's key in memory.
-pub(super) struct TestSigner {
+pub(crate) struct TestSigner {
     key: EcdsaKeyPair,
     public_key: PublicKey,
 }
 
 impl TestSigner {
-    pub(super) fn new() -> TestSigner {
+    pub(crate) fn new() -> TestSigner {
         let (algorithm, random) = (&ECDSA_P256_SHA256_ASN1_SIGNING, SystemRandom::new());
         let made = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
         let key = EcdsaKeyPair::from_pkcs8(algorithm, made.as_ref(), &random).unwrap();
@@ -60,7 +60,7 @@ impl Counter for TestCounter {
     }
 }
 
-pub(super) fn record(number: u64) -> Record {
+pub(crate) fn record(number: u64) -> Record {
     let reason = format!("reason {number}");
     Record {
         time: Interval { floor_unix_s: 1_795_532_645, estimate_unix_s: 1_795_532_645 + number },

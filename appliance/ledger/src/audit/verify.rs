@@ -225,7 +225,7 @@ impl Walk<'_> {
     }
 }
 
-fn wrong(from: u64, to: u64, why: &str) -> AuditError {
+pub(super) fn wrong(from: u64, to: u64, why: &str) -> AuditError {
     AuditError::Wrong { from, to, why: why.to_owned() }
 }
 

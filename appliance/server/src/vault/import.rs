@@ -2,7 +2,7 @@
 //! quarantine.
 
 use bundle::state::stated;
-use bundle::{Digest, Staging, Store, StoreError, Terms};
+use bundle::{Digest, Staging, Terms};
 use ledger::audit::{Act, Outcome, Subject};
 use ledger::time::TimeError;
 use serde_json::{Value, json};
@@ -12,13 +12,14 @@ use crate::error::ApiError;
 use crate::journal::{refused, subject};
 use crate::state::State;
 use crate::timekeeper::TimekeeperError;
+use crate::trusted::Event;
 
 impl State {
-    /// Takes what an importer has staged: verified again from there, its items quarantined.
+    /// Takes what an importer has staged: verified again from there, its items quarantined. What
+    /// stays in staging is the importer's to clear.
     pub(crate) fn import(&self) -> Result<Value, ApiError> {
         let actors = [BOX.to_owned()];
-        let staging = Staging::open(&Store::staging(&self.vault.folder))
-            .map_err(|error| ApiError::internal(error.to_string()))?;
+        let staging = Staging::of_another(&self.vault.staging);
         // Nobody stages another bundle into it meanwhile.
         let busy = |error| ApiError::unavailable(format!("Another import is under way: {error}."));
         let _held = self.vault.disk.hold(staging.folder()).map_err(busy)?;
@@ -26,8 +27,10 @@ impl State {
         if let Err(error) = &outcome
             && !error.is_unrecorded()
         {
-            let what = vec![subject("a staged bundle", None)];
-            self.tell(Act::Import, &actors, what, refused(&error.message))?;
+            let subjects = vec![subject("a staged bundle", None)];
+            let outcome = refused(&error.message);
+            let event = Event { act: Act::Import, actors: actors.to_vec(), subjects, outcome };
+            self.trusted.record_stranger(event).map_err(ApiError::unrecorded)?;
         }
         outcome
     }
@@ -66,20 +69,10 @@ impl State {
         for subjects in subjects.chunks(SUBJECTS_MAX) {
             self.tell(Act::Import, actors, subjects.to_vec(), Outcome::Done)?;
         }
-        let imported = store.import(staging, &found, plan, &time);
-        if let Err(StoreError::Nothing(_)) = &imported
-            && let Err(error) = staging.clear()
-        {
-            // It stands in the way of another copy of the same.
-            tracing::warn!(%error, "what cannot be taken stays in staging");
-        }
-        let imported = imported.map_err(refusal)?;
+        let imported = store.import(staging, &found, plan, &time).map_err(refusal)?;
         drop(held);
         // The time has risen, and what was signed anew holds for longer.
         self.enforce();
-        if let Err(error) = staging.clear() {
-            tracing::warn!(%error, "what was imported stays in staging until the next import");
-        }
         let list = |items: &[(bundle::ItemId, Digest)]| -> Vec<Value> {
             let named =
                 |(id, digest): &(bundle::ItemId, Digest)| (id.to_string(), digest.to_string());
