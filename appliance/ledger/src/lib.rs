@@ -5,6 +5,7 @@
 pub mod audit;
 mod clock;
 pub mod disk;
+mod note;
 pub mod signature;
 pub mod time;
 
