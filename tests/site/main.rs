@@ -10,3 +10,4 @@ mod bundles;
 mod decisions;
 mod images;
 mod operators;
+mod owner;

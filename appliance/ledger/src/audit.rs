@@ -328,4 +328,4 @@ fn make_dir(disk: &Disk, path: &Path) -> Result<(), DiskError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

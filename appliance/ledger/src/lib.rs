@@ -6,6 +6,7 @@ pub mod audit;
 mod clock;
 pub mod disk;
 mod note;
+pub mod reset;
 pub mod signature;
 pub mod time;
 

@@ -19,6 +19,7 @@ mod maintenance;
 mod own_certificate;
 mod pairing;
 mod request;
+mod reset;
 mod screen;
 mod seal;
 mod self_test;
@@ -141,6 +142,9 @@ forgets the conversation. Example:
     Image(image::Image),
     /// Help whoever stands before a box whose data do not open.
     Maintenance(maintenance::Maintenance),
+    /// From a factory reset that operators agreed on to an empty box: the box's own steps.
+    #[command(subcommand)]
+    Reset(reset::Reset),
     /// Which images open the data: the box's own steps.
     #[command(subcommand)]
     Seal(seal::Seal),
@@ -328,6 +332,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Console(console) => client::block_on(console.run(arguments.config)),
         Verb::Image(step) => step.run(),
         Verb::Maintenance(maintenance) => maintenance.run(),
+        Verb::Reset(step) => step.run(),
         Verb::Seal(step) => step.run(),
         Verb::Site(SiteVerb::Check { file }) => site_settings::check(&file),
         Verb::Site(SiteVerb::Apply(apply)) => apply.run(),

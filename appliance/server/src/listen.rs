@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::accept::{Connections, Lifetime};
 use crate::state::{Shared, State};
-use crate::tls::{self, TlsError, TlsFiles};
+use crate::tls::{self, TlsError};
 use crate::{open_files, router, timekeeper};
 
 /// Connections of the operator's socket at once.
@@ -31,8 +31,6 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Unix socket for the operator's verbs.
     pub admin_socket: PathBuf,
-    /// TLS; plain HTTP without.
-    pub tls: Option<TlsFiles>,
 }
 
 /// Why the server cannot listen.
@@ -75,15 +73,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds all sockets.
+    /// Binds all sockets: with TLS where the state has a certificate.
     ///
     /// # Errors
     /// [`ListenError`], with the address or path.
     pub async fn bind(listen: &Listen, state: Shared) -> Result<Server, ListenError> {
-        let tls = match &listen.tls {
+        let tls = match &state.certificate {
             None => None,
-            Some(files) => {
-                Some(TlsAcceptor::from(Arc::new(tls::config(files, state.clock.clone())?)))
+            Some(certificate) => {
+                let config = tls::config(certificate, state.clock.clone())?;
+                Some(TlsAcceptor::from(Arc::new(config)))
             }
         };
         let address = listen.address;

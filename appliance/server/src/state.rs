@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::Caller;
 use crate::body::SHARE_BYTES;
+use crate::certificate::Certificate;
 use crate::error::ApiError;
 use crate::gate::Gate;
 use crate::generate::Terms;
@@ -96,6 +97,8 @@ pub struct Stores {
     pub first_operators: Vec<FirstOperator>,
     /// What the machine below says of its images; nothing where it was not started from one.
     pub images: Option<Images>,
+    /// The certificate for TLS; plain HTTP without.
+    pub certificate: Option<Arc<Certificate>>,
     /// Shows the pairing codes that are left: called whenever they have changed.
     pub show_codes: ShowCodes,
 }
@@ -115,6 +118,7 @@ pub struct State {
     pub vault: Vault,
     pub(crate) first_operators: Vec<FirstOperator>,
     pub(crate) images: Option<Images>,
+    pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) show_codes: ShowCodes,
     /// Wall-clock time, for what is shown to people and peers.
     pub clock: Clock,
@@ -154,7 +158,8 @@ impl State {
     ) -> Result<State, getrandom::Error> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt)?;
-        let Stores { keys, trusted, vault, first_operators, images, show_codes } = stores;
+        let Stores { keys, trusted, vault, first_operators, images, certificate, show_codes } =
+            stores;
         let bodies_bytes = limits.bodies_bytes_max.max(limits.body_bytes_max);
         let shares = bodies_bytes.div_ceil(SHARE_BYTES).min(Semaphore::MAX_PERMITS);
         Ok(State {
@@ -164,6 +169,7 @@ impl State {
             vault,
             first_operators,
             images,
+            certificate,
             show_codes,
             clock,
             bodies: Arc::new(Semaphore::new(shares)),
@@ -239,6 +245,7 @@ impl State {
             vault,
             first_operators: Vec::new(),
             images: None,
+            certificate: None,
             show_codes: Box::new(|_| ()),
         };
         let state = State::new(stores, Clock::fixed(0), HttpLimits::default(), "0");

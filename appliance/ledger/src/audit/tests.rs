@@ -13,13 +13,13 @@ use crate::signature::{Domain, PublicKey};
 use crate::time::Interval;
 
 /// A site's key in memory.
-pub(super) struct TestSigner {
+pub(crate) struct TestSigner {
     key: EcdsaKeyPair,
     public_key: PublicKey,
 }
 
 impl TestSigner {
-    pub(super) fn new() -> TestSigner {
+    pub(crate) fn new() -> TestSigner {
         let (algorithm, random) = (&ECDSA_P256_SHA256_ASN1_SIGNING, SystemRandom::new());
         let made = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
         let key = EcdsaKeyPair::from_pkcs8(algorithm, made.as_ref(), &random).unwrap();
