@@ -55,6 +55,7 @@ class Workstation:
         return "".join(lines)
 
     def enrol(self, fingerprint, codes):
+        self.fingerprint = fingerprint
         certificate(self.port, fingerprint, self.folder / "box.pem")
         for person, code in zip(("anna", "boris"), codes):
             self.operator("enrol", "--key", f"{person}.key", "--code", code, "--server",
@@ -86,6 +87,14 @@ class Workstation:
 
     def status(self):
         return self.by("anna", "status")
+
+    def site(self):
+        """The box's name."""
+        return re.search(r'"site": "(site-[0-9a-f]+)"', self.status()).group(1)
+
+    def forget(self):
+        """What is known of the box: it is another one."""
+        (self.folder / "boxes.json").unlink()
 
 
 def is_ready(port):
