@@ -11,8 +11,8 @@ import prefixes
 import wire
 import workstation
 from machine import Failed
-from trials import ACT_TIMEOUT_S, ADDRESS, ANSWER, BOOT_TIMEOUT_S, await_ready
-from trials import import_image, write
+from trials import (ACT_TIMEOUT_S, ADDRESS, ANSWER, BOOT_TIMEOUT_S, DRILL, PROMPT, await_ready,
+                    board, import_image, shown_recovery_key, write)
 
 ESP_AT = "@@1M"
 REFUSED = r"Access Denied|Access denied|Security Violation|Error loading EFI binary"
@@ -125,7 +125,7 @@ def records_out(bench, machine, people):
     made = list(folder.iterdir())
     if len(made) != 1 or made[0].name.endswith(".part"):
         raise Failed(f"not one whole folder of records: {made}")
-    site = people.site()
+    site = people.described()
     key = machine.folder / "site-key.txt"
     key.write_text(site["public_key"])
     verify = [bench.programs / "redoubt", "audit", "verify", "--folder", made[0], "--site-key", key]
@@ -300,6 +300,49 @@ def no_traces(bench):
     shutil.rmtree(root)
 
 
+def factory_reset(bench, machine, people, cut=False):
+    """Two operators end the site: they have its record, and the box comes back empty, from the
+    site.toml of its ESP, with another identity, key and codes. `cut`: the power fails after the
+    answer and before the keys are destroyed."""
+    site, recovery_key = people.site(), people.recovery_key
+    others = {site, people.fingerprint, recovery_key}
+    restarts = machine.said.count("starting Boot0")
+    failures = len(re.findall(MAINTENANCE, machine.said))
+    began = time.monotonic()
+    people.agree("factory-reset", site)
+    if cut:
+        machine.cut_power()
+        machine.start()
+        restarts, failures = 1, 0
+    # With the box out of the way.
+    people.operator("check-reset", f"{site}.reset", "--site", site)
+    changed = people.folder / "changed.reset"
+    record = (people.folder / f"{site}.reset").read_text()
+    changed.write_text(record.replace('"asked_by":{"name":"anna"', '"asked_by":{"name":"carl"'))
+    people.operator("check-reset", changed.name, "--site", site, ok=False)
+    # Once the keys are destroyed, and once the partition is made anew.
+    machine.await_("the box restarts twice",
+                   lambda: machine.said.count("starting Boot0") >= restarts + 2, 3 * BOOT_TIMEOUT_S)
+    machine.await_("the empty box is ready", lambda: workstation.is_ready(machine.port),
+                   BOOT_TIMEOUT_S)
+    bench.figure("factory reset agreed on to the empty box ready, s",
+                 round(time.monotonic() - began, 1))
+    if len(re.findall(MAINTENANCE, machine.said)) > failures:
+        raise Failed("a factory reset has led to maintenance mode")
+    fingerprint, codes = board(machine)
+    people.recovery_key = shown_recovery_key(machine)
+    people.forget()
+    people.enrol(fingerprint, codes)
+    if others & {people.site(), people.fingerprint, people.recovery_key}:
+        raise Failed(f"the box has kept something of {site}")
+    status = people.status()
+    if "walk" in status or not re.search(r'"image": \{\s*"running": 2\b', status):
+        raise Failed(f"this is no empty box of image 2: {status}")
+    people.make_api_key()
+    if people.ask(bench.python, DRILL, PROMPT) != ANSWER:
+        raise Failed("the drill model's answer has changed")
+
+
 def campaign(bench, machine, people, trial):
     """All of it, on a machine that has been updated to image 2."""
     trial("nothing of the mirror, nobody who logs in", lambda: no_traces(bench))
@@ -312,3 +355,6 @@ def campaign(bench, machine, people, trial):
     trial("bad update", lambda: bad_update(bench, machine, people))
     trial("foreign TPM, recovery key",
           lambda: foreign_tpm(bench, machine, people.recovery_key))
+    trial("factory reset", lambda: factory_reset(bench, machine, people))
+    trial("factory reset with a power cut",
+          lambda: factory_reset(bench, machine, people, cut=True))

@@ -56,6 +56,7 @@ class Workstation:
         return "".join(lines)
 
     def enrol(self, fingerprint, codes):
+        self.fingerprint = fingerprint
         certificate(self.port, fingerprint, self.folder / "box.pem")
         for person, code in zip(("anna", "boris"), codes):
             self.operator("enrol", "--key", f"{person}.key", "--code", code, "--server",
@@ -89,12 +90,20 @@ class Workstation:
         return self.by("anna", "status")
 
     def site(self):
+        """The box's name."""
+        return self.described()["site"]
+
+    def described(self):
         """Who the box says that it is."""
         request = urllib.request.Request(f"https://127.0.0.1:{self.port}/v1/operator/site")
         verified = ssl.create_default_context(cafile=self.folder / "box.pem")
         verified.check_hostname = False
         with urllib.request.urlopen(request, timeout=CALL_TIMEOUT_S, context=verified) as answer:
             return json.load(answer)
+
+    def forget(self):
+        """What is known of the box: it is another one."""
+        (self.folder / "boxes.json").unlink()
 
 
 def is_ready(port):

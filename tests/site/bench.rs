@@ -105,8 +105,19 @@ impl Bench {
 
     /// One request over TLS: the status and the body.
     pub fn https(&self, served: &Served, head: &str, body: &str) -> (u16, Value) {
+        self.https_by(self.certificate(), served, head, body)
+    }
+
+    /// The same by a client that trusts one certificate, or who has issued it.
+    pub fn https_by(
+        &self,
+        root: CertificateDer<'static>,
+        served: &Served,
+        head: &str,
+        body: &str,
+    ) -> (u16, Value) {
         let mut roots = RootCertStore::empty();
-        roots.add(self.certificate()).unwrap();
+        roots.add(root).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -119,7 +130,9 @@ impl Bench {
         let mut stream = StreamOwned::new(connection, stream);
         let len = body.len();
         let request = format!("{head}\r\nHost: localhost\r\nContent-Length: {len}\r\n\r\n{body}");
-        stream.write_all(request.as_bytes()).unwrap();
+        if stream.write_all(request.as_bytes()).is_err() {
+            return (0, Value::Null);
+        }
         let mut answer = Vec::new();
         // A server that has said all it had to say may not close as TLS would have it.
         let _ = stream.read_to_end(&mut answer);

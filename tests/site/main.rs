@@ -10,4 +10,5 @@ mod bundles;
 mod decisions;
 mod images;
 mod operators;
+mod owner;
 mod records;

@@ -24,7 +24,7 @@ pub use authorise::{Authorised, Decision, Presented, Signer, Unrecorded};
 pub use error::AccessError;
 pub use keys::{DrawnKey, KeyInfo, KeyStore, NewKey, Principal};
 pub use operators::{
-    EnrollBody, OPERATORS_MAX, Operator, Operators, RevokeBody, Revoked, WithdrawBody,
+    EnrollBody, OPERATORS_MAX, Operator, Operators, ResetBody, RevokeBody, Revoked, WithdrawBody,
 };
 pub use pairing::{FirstOperator, NoCode, PairRequest, PairingCode, WRONG_TRIES_MAX};
 pub use proposals::{

@@ -68,6 +68,14 @@ pub struct EnrollBody {
     pub public_key: String,
 }
 
+/// The body of [`Verb::FactoryReset`]: it names the box once more, so that a person has to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResetBody {
+    /// The site's name, as the box's screen shows it.
+    pub site: String,
+}
+
 /// The body of [`Verb::RevokeOperator`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

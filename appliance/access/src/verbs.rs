@@ -44,17 +44,23 @@ pub enum Verb {
     KeyList,
     /// An API key that is none any more.
     KeyRevoke,
+    /// A request for a certificate over the box's TLS key.
+    CertificateRequest,
+    /// Another certificate over the box's TLS key: the owner's, or the box's own again.
+    CertificateChange,
     /// The audit log, or a part of it.
     AuditExport,
     /// Content from staging that becomes part of the store.
     ImportCommit,
+    /// The end of the site: the key of all its data is destroyed.
+    FactoryReset,
     /// What runs.
     Status,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 20] = [
+    pub const ALL: [Verb; 23] = [
         Verb::Enroll,
         Verb::RevokeOperator,
         Verb::OperatorList,
@@ -72,8 +78,11 @@ impl Verb {
         Verb::KeyCreate,
         Verb::KeyList,
         Verb::KeyRevoke,
+        Verb::CertificateRequest,
+        Verb::CertificateChange,
         Verb::AuditExport,
         Verb::ImportCommit,
+        Verb::FactoryReset,
         Verb::Status,
     ];
 
@@ -97,8 +106,11 @@ impl Verb {
             Verb::KeyCreate => "key_create",
             Verb::KeyList => "key_list",
             Verb::KeyRevoke => "key_revoke",
+            Verb::CertificateRequest => "certificate_request",
+            Verb::CertificateChange => "certificate_change",
             Verb::AuditExport => "audit_export",
             Verb::ImportCommit => "import_commit",
+            Verb::FactoryReset => "factory_reset",
             Verb::Status => "status",
         }
     }
@@ -132,17 +144,21 @@ pub struct DualControl {
 impl DualControl {
     /// Verbs that always need two: whoever could do one of them alone could do everything alone,
     /// by making a second operator, by leaving none but himself, by another policy, map or
-    /// authority, or by another time.
-    pub const ALWAYS: [Verb; 6] = [
+    /// authority, or by another time. And what nobody can take back.
+    pub const ALWAYS: [Verb; 7] = [
         Verb::Enroll,
         Verb::RevokeOperator,
         Verb::MapChange,
         Verb::PolicyChange,
         Verb::Trust,
         Verb::CorrectTime,
+        Verb::FactoryReset,
     ];
-    /// What needs two where the policy says nothing.
-    pub const DEFAULT: [Verb; 7] = [
+    /// What needs two where the policy says nothing. [`Verb::CertificateChange`] is not among them:
+    /// a certificate counts only over the key that the box has and nobody else, so that no other
+    /// machine can stand in for it, and whoever gave a wrong one gives it back. A policy may say
+    /// otherwise.
+    pub const DEFAULT: [Verb; 8] = [
         Verb::Enroll,
         Verb::RevokeOperator,
         Verb::Activate,
@@ -150,10 +166,17 @@ impl DualControl {
         Verb::PolicyChange,
         Verb::Trust,
         Verb::CorrectTime,
+        Verb::FactoryReset,
     ];
     /// Verbs that one may always do: whoever reads or takes back changes nothing.
-    pub const NEVER: [Verb; 5] =
-        [Verb::OperatorList, Verb::ProposalList, Verb::Withdraw, Verb::KeyList, Verb::Status];
+    pub const NEVER: [Verb; 6] = [
+        Verb::OperatorList,
+        Verb::ProposalList,
+        Verb::Withdraw,
+        Verb::KeyList,
+        Verb::CertificateRequest,
+        Verb::Status,
+    ];
 
     /// Two people for these verbs and for [`DualControl::ALWAYS`], none of
     /// [`DualControl::NEVER`]'s: waiting for a second person to see what waits for one leads

@@ -5,7 +5,9 @@
 pub mod audit;
 mod clock;
 pub mod disk;
+mod note;
 pub mod records;
+pub mod reset;
 pub mod signature;
 pub mod time;
 

@@ -29,11 +29,15 @@ pub enum Domain {
     Receipt,
     /// Records or evidence that leave the site by an approved export.
     Export,
+    /// The record of a factory reset. As with a checkpoint the string is the beginning of a signed
+    /// note's first line.
+    Reset,
 }
 
 impl Domain {
     /// Every purpose.
-    pub const ALL: [Domain; 3] = [Domain::Checkpoint, Domain::Receipt, Domain::Export];
+    pub const ALL: [Domain; 4] =
+        [Domain::Checkpoint, Domain::Receipt, Domain::Export, Domain::Reset];
 
     /// What the signed bytes begin with.
     pub fn prefix(self) -> &'static str {
@@ -41,6 +45,7 @@ impl Domain {
             Domain::Checkpoint => "redoubt.audit.v1/",
             Domain::Receipt => "redoubt.receipt.v1\n",
             Domain::Export => "redoubt.export.v1\n",
+            Domain::Reset => "redoubt.reset.v1/",
         }
     }
 

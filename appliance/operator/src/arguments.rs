@@ -109,6 +109,24 @@ pub enum Command {
         #[command(flatten)]
         of: AtBox,
     },
+    /// The certificate that clients see: the box's own, or one of the owner's authority over the
+    /// box's key, which never leaves it.
+    #[command(subcommand)]
+    Certificate(Certificate),
+    /// Destroy the key of all data of a box, which begins anew then; two operators must agree.
+    FactoryReset {
+        /// The site, as the box's screen shows it: type it, so that no other box is meant.
+        site: String,
+        #[command(flatten)]
+        of: AtBox,
+    },
+    /// Check the record that a box has signed of its factory reset. Nothing is asked of any box.
+    CheckReset {
+        /// The record's file.
+        record: PathBuf,
+        #[command(flatten)]
+        site: KnownSite,
+    },
     /// Take content out of the store that is not in use.
     Remove {
         /// Its name.
@@ -148,6 +166,42 @@ pub enum Command {
         #[command(flatten)]
         of: AtBox,
     },
+}
+
+#[derive(Subcommand)]
+pub enum Certificate {
+    /// Write a request (PKCS#10) for the owner's authority, made with the box's key.
+    Request {
+        /// The file to write; nothing is overwritten.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        of: AtBox,
+    },
+    /// Have the box serve a certificate of the owner's authority.
+    Use {
+        /// PEM: the box's certificate, then its issuer's, and so on.
+        chain: PathBuf,
+        #[command(flatten)]
+        of: AtBox,
+    },
+    /// Have the box serve its own certificate again.
+    Own {
+        #[command(flatten)]
+        of: AtBox,
+    },
+}
+
+/// How a site is known.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct KnownSite {
+    /// By its name, as the box's screen showed it.
+    #[arg(long, value_name = "ID")]
+    pub site: Option<String>,
+    /// By its public key: a file with the Base64 of it, or PEM.
+    #[arg(long, value_name = "FILE")]
+    pub site_key: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -256,6 +310,10 @@ pub enum Proposals {
         /// Sign without asking here.
         #[arg(long)]
         yes: bool,
+        /// Where the record of a factory reset goes, if it is one; SITE.reset in this folder
+        /// without it.
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
         #[command(flatten)]
         of: AtBox,
     },

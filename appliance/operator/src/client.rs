@@ -4,6 +4,8 @@
 //!
 //! - `GET /v1/operator/site`: `{"site": ID, "requests_for": NAME, "time_unix_seconds": N}`; the
 //!   time may be missing.
+//! - `certificate_change` answers `{"fingerprint", ..}` of what is served from then on,
+//!   `factory_reset` `{"record": signed note}`.
 //! - `POST /v1/operator/pair` with `{"name", "public_key", "proof"}`, as
 //!   [`access::PairRequest::to_json`] writes it.
 //! - `POST /v1/operator/VERB` with the header `redoubt-operator`

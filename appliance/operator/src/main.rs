@@ -6,12 +6,14 @@
 mod arguments;
 mod ask;
 mod boxes;
+mod certificate;
 mod client;
 mod enrol;
 mod operator_key;
 mod pinned;
 mod proposals;
 mod request;
+mod reset;
 
 use std::process::ExitCode;
 
@@ -19,7 +21,9 @@ use access::Verb;
 use clap::Parser;
 use workstation::{Failure, passphrase, screen};
 
-use crate::arguments::{Arguments, AtBox, Command, EnrolTo, Key, Keys, Operators, Proposals};
+use crate::arguments::{
+    Arguments, AtBox, Certificate, Command, EnrolTo, Key, Keys, Operators, Proposals,
+};
 use crate::proposals::Ask;
 use crate::request::Session;
 
@@ -68,6 +72,11 @@ fn run(command: Command) -> Result<(), Failure> {
             let body = ask::json(&serde_json::json!({"unix_seconds": time}));
             ask::show(s.ask(Verb::CorrectTime, &body).await?)
         }),
+        Command::Certificate(certificate) => run_certificate(certificate),
+        Command::FactoryReset { site, of } => at(of, async |s| reset::propose(&s, &site).await),
+        Command::CheckReset { record, site } => {
+            reset::check(&record, site.site.as_deref(), site.site_key.as_deref())
+        }
         Command::Rollback { model, of } => at(of, async |s| {
             let body = ask::json(&serde_json::json!({"model": model}));
             ask::show(s.ask(Verb::RollBack, &body).await?)
@@ -81,6 +90,14 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Keys(keys) => run_keys(keys),
         Command::Operators(operators) => run_operators(operators),
         Command::Proposals(proposals) => run_proposals(proposals),
+    }
+}
+
+fn run_certificate(certificate: Certificate) -> Result<(), Failure> {
+    match certificate {
+        Certificate::Request { out, of } => at(of, async |s| certificate::request(&s, &out).await),
+        Certificate::Use { chain, of } => at(of, async |s| certificate::give(&s, &chain).await),
+        Certificate::Own { of } => at(of, async |s| certificate::give_back(&s).await),
     }
 }
 
@@ -107,9 +124,9 @@ fn run_operators(operators: Operators) -> Result<(), Failure> {
 fn run_proposals(proposals: Proposals) -> Result<(), Failure> {
     match proposals {
         Proposals::List { of } => at(of, async |s| proposals::list(&s).await),
-        Proposals::Confirm { id, yes, of } => {
+        Proposals::Confirm { id, yes, record, of } => {
             let ask = if yes { Ask::Not } else { Ask::First };
-            at(of, async |s| proposals::confirm(&s, &id, ask).await)
+            at(of, async |s| proposals::confirm(&s, &id, ask, record.as_deref()).await)
         }
         Proposals::Withdraw { id, of } => at(of, async |s| proposals::withdraw(&s, &id).await),
     }

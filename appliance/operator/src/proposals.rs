@@ -3,6 +3,8 @@
 //! What is signed is what was shown: the body comes from the box, is shown, and its digest must be
 //! the proposal's.
 
+use std::path::Path;
+
 use access::{Verb, WithdrawBody, proposal_id};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,8 +12,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use workstation::{Failure, screen};
 
-use crate::ask;
 use crate::request::{Answer, Session};
+use crate::{ask, certificate, reset};
 
 #[derive(Deserialize)]
 struct Listed {
@@ -72,6 +74,8 @@ fn told(verb: Verb, body: &[u8]) -> String {
             let seconds = said["unix_seconds"].as_u64();
             seconds.map(|s| format!("it is {} at least", ledger::iso_8601(s))).into_iter().collect()
         }
+        Verb::CertificateChange => certificate::meaning(&said).into_iter().collect(),
+        Verb::FactoryReset => reset::meaning(&said).into_iter().collect(),
         _ => return String::from_utf8_lossy(body).into_owned(),
     };
     match meaning.is_empty() {
@@ -96,8 +100,13 @@ pub async fn list(session: &Session) -> Result<(), Failure> {
     screen::show(&out)
 }
 
-/// Shows a proposal and signs the same.
-pub async fn confirm(session: &Session, id: &str, ask: Ask) -> Result<(), Failure> {
+/// Shows a proposal and signs the same. `record` is where that of a factory reset goes.
+pub async fn confirm(
+    session: &Session,
+    id: &str,
+    ask: Ask,
+    record: Option<&Path>,
+) -> Result<(), Failure> {
     let listed = listed(session).await?;
     let found = listed.proposals.iter().find(|proposal| proposal.id == id);
     let proposal = found.ok_or_else(|| {
@@ -108,11 +117,20 @@ pub async fn confirm(session: &Session, id: &str, ask: Ask) -> Result<(), Failur
         return Err(Failure::new(format!("proposal {id} is for another site")));
     }
     let body = proposal.body()?;
+    let place = match proposal.verb {
+        Verb::FactoryReset => Some(reset::place(session, record)?),
+        _ => None,
+    };
     eprint!("{}", screen::plain(&proposal.shown(&body)));
     if ask == Ask::First && !screen::agreed("Sign the same?")? {
         return Err(Failure::new("nothing was signed"));
     }
-    ask::show(session.ask(proposal.verb, &body).await?)
+    let answer = session.ask(proposal.verb, &body).await?;
+    match (proposal.verb, place) {
+        (Verb::CertificateChange, _) => certificate::show(session, answer),
+        (Verb::FactoryReset, Some(place)) => reset::keep(session, answer, &place),
+        _ => ask::show(answer),
+    }
 }
 
 /// Takes a proposal back.

@@ -63,6 +63,8 @@ pub enum Answer {
 
 /// What a box says of itself.
 pub struct Site {
+    /// Its name, which lasts as long as its key.
+    pub site: String,
     /// Its name in requests: its id, and more where its time was set back.
     pub id: String,
     /// What time it is there.
@@ -72,6 +74,7 @@ pub struct Site {
 /// A box, and the key to sign with.
 pub struct Session {
     to: Pinned,
+    boxes: PathBuf,
     site: Site,
     key: OperatorKey,
     hours: u64,
@@ -83,10 +86,21 @@ impl Session {
         let to = reach.pinned()?;
         let site = site(&to).await?;
         boxes::remember(&reach.boxes, &to)?;
-        Ok(Session { to, site, key: open(signing)?, hours: signing.hours.unwrap_or(HTTPS_HOURS) })
+        let (boxes, hours) = (reach.boxes.clone(), signing.hours.unwrap_or(HTTPS_HOURS));
+        Ok(Session { to, boxes, site, key: open(signing)?, hours })
     }
 
-    /// The box's site.
+    /// The site's name, as its screen shows it.
+    pub fn site_id(&self) -> &str {
+        &self.site.site
+    }
+
+    /// Remembers another certificate of the box, of which it has told over this one.
+    pub fn repin(&self, fingerprint: Fingerprint) -> Result<(), Failure> {
+        boxes::remember(&self.boxes, &Pinned { address: self.to.address.clone(), fingerprint })
+    }
+
+    /// The box's site, as requests name it.
     pub fn site(&self) -> &str {
         &self.site.id
     }
@@ -132,8 +146,9 @@ pub async fn site(to: &Pinned) -> Result<Site, Failure> {
     let (_, answer) = client::call(to, call).await?;
     let id = answer["requests_for"].as_str().unwrap_or_default().to_owned();
     check_site(&id).map_err(|_| Failure::new("the box does not say which site it is"))?;
+    let site = answer["site"].as_str().unwrap_or(&id).to_owned();
     let now_s = answer["time_unix_seconds"].as_u64();
-    Ok(Site { id, now_s: now_s.unwrap_or_else(|| Clock::system().unix_seconds()) })
+    Ok(Site { site, id, now_s: now_s.unwrap_or_else(|| Clock::system().unix_seconds()) })
 }
 
 /// For what a stick's request is.

@@ -196,8 +196,9 @@ impl Config {
     }
 
     fn own_certificate(&self) -> Option<TlsFiles> {
-        self.tls_names.as_ref()?;
-        Some(own_certificate::files(&self.state_dir, self.tls_client_authorities.clone()))
+        let names = self.tls_names.as_ref()?;
+        let authorities = self.tls_client_authorities.clone();
+        Some(own_certificate::files(&self.state_dir, names, authorities))
     }
 
     /// Whom the box was set up for.
@@ -254,8 +255,8 @@ impl Config {
         }
     }
 
-    /// Where to listen. Beyond loopback only with TLS.
-    pub fn listen(&self) -> Result<Listen, Failure> {
+    /// The certificate and its key; plain HTTP without.
+    pub fn tls(&self) -> Result<Option<TlsFiles>, Failure> {
         let given = (&self.tls_certificates, &self.tls_key, &self.tls_client_authorities);
         let tls = match given {
             (None, None, _) if self.tls_names.is_some() => self.own_certificate(),
@@ -267,6 +268,7 @@ impl Config {
                 certificates: certificates.clone(),
                 key: key.clone(),
                 client_authorities: client_authorities.clone(),
+                own: None,
             }),
             (None, None, None) => None,
             _ => {
@@ -277,7 +279,12 @@ impl Config {
         if let Some(key) = &self.tls_key {
             check_private(key)?;
         }
-        if tls.is_none() && !self.listen.ip().is_loopback() {
+        Ok(tls)
+    }
+
+    /// Where to listen. Beyond loopback only with TLS.
+    pub fn listen(&self) -> Result<Listen, Failure> {
+        if self.tls()?.is_none() && !self.listen.ip().is_loopback() {
             let error =
                 format!("plain HTTP on {} would send keys and prompts in clear", self.listen);
             return Err(Failure::new(error).hint(
@@ -289,7 +296,7 @@ impl Config {
             import: medium.import_socket.clone(),
             records: medium.records_socket.clone(),
         });
-        Ok(Listen { address: self.listen, admin_socket: self.admin_socket(), medium, tls })
+        Ok(Listen { address: self.listen, admin_socket: self.admin_socket(), medium })
     }
 }
 
@@ -351,12 +358,14 @@ mod tests {
         );
         let mode = |mode| std::fs::set_permissions(&key, PermissionsExt::from_mode(mode)).unwrap();
         mode(0o640);
-        assert!(parse(&tls).unwrap().listen().unwrap().tls.is_some());
+        let given = parse(&tls).unwrap();
+        assert!(given.listen().is_ok() && given.tls().unwrap().unwrap().own.is_none());
         mode(0o644);
         assert!(parse(&tls).unwrap().listen().unwrap_err().to_string().contains("chmod"));
         assert!(parse("tls_key = 'b'").unwrap().listen().is_err());
         let own = "listen = '0.0.0.0:8080'\ntls_names = ['box']";
-        assert!(parse(own).unwrap().listen().unwrap().tls.is_some());
+        let own = parse(own).unwrap();
+        assert!(own.listen().is_ok() && own.tls().unwrap().unwrap().own.is_some());
         let both = parse(&format!("{tls}\ntls_names = ['box']")).unwrap().listen().unwrap_err();
         assert!(both.to_string().contains("tls_names"), "{both}");
         let none = parse("listen = '0.0.0.0:8080'\ntls_names = []").unwrap_err();

@@ -13,7 +13,9 @@ use std::time::Duration;
 use access::PairingCode;
 use clap::Args;
 use hyper::Method;
+use ledger::disk::Disk;
 use serde_json::Value;
+use server::Certificate;
 
 use crate::client::call;
 use crate::config::Config;
@@ -85,10 +87,10 @@ impl Console {
 
     async fn look(&self, config: &Config) -> Seen {
         let status = call(&config.admin_socket(), Method::GET, "/admin/status", None).await.ok();
-        let tls = config.listen().ok().and_then(|listen| listen.tls);
+        let served = status.as_ref().and_then(|s| s["certificate"]["fingerprint"].as_str());
         Seen {
+            fingerprint: served.map(str::to_owned).or_else(|| kept(config)),
             status,
-            fingerprint: tls.and_then(|files| server::fingerprint(&files).ok()),
             host_name: read("/proc/sys/kernel/hostname").trim().to_owned(),
             addresses: addresses(&read("/proc/net/fib_trie")),
             codes: codes(&config.state_dir),
@@ -97,6 +99,12 @@ impl Console {
             recovery_key: left(&self.recovery_key),
         }
     }
+}
+
+/// The fingerprint of the certificate that will be served, while no server says so.
+fn kept(config: &Config) -> Option<String> {
+    let files = config.tls().ok()??;
+    Some(Certificate::open(&Disk::real(), files).ok()?.fingerprint())
 }
 
 fn read(path: &str) -> String {

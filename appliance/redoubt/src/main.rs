@@ -21,6 +21,7 @@ mod maintenance;
 mod own_certificate;
 mod pairing;
 mod request;
+mod reset;
 mod screen;
 mod seal;
 mod self_test;
@@ -150,6 +151,9 @@ forgets the conversation. Example:
     Image(image::Image),
     /// Help whoever stands before a box whose data do not open.
     Maintenance(maintenance::Maintenance),
+    /// From a factory reset that operators agreed on to an empty box: the box's own steps.
+    #[command(subcommand)]
+    Reset(reset::Reset),
     /// Which images open the data: the box's own steps.
     #[command(subcommand)]
     Seal(seal::Seal),
@@ -341,6 +345,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Gpu(step) => step.run(),
         Verb::Image(step) => step.run(),
         Verb::Maintenance(maintenance) => maintenance.run(),
+        Verb::Reset(step) => step.run(),
         Verb::Seal(step) => step.run(),
         Verb::Site(SiteVerb::Check { file }) => site_settings::check(&file),
         Verb::Site(SiteVerb::Apply(apply)) => apply.run(),

@@ -1,16 +1,15 @@
 //! `redoubt maintenance`: what a box offers whoever stands before it when its data do not open. It
 //! runs instead of the server, on the box's own keyboard and screen, and has three ways out: the
-//! recovery key, erasing everything, another try.
+//! recovery key, erasing everything, another try. What is destroyed here is made anew by the next
+//! start, as after any factory reset (`reset.rs`).
 
-use std::fs::OpenOptions;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
-use std::process::Command;
 
 use clap::Args;
 
 use crate::failure::Failure;
-use crate::seal;
+use crate::{reset, seal};
 
 const TEXT: &str = "\x1b[2J\x1b[H\x1b[1;37;41m  Redoubt: maintenance  \x1b[0m
 
@@ -23,8 +22,6 @@ const TEXT: &str = "\x1b[2J\x1b[H\x1b[1;37;41m  Redoubt: maintenance  \x1b[0m
     3  try again
 ";
 const ERASE: &str = "ERASE";
-/// LUKS2 keeps its key slots here (cryptsetup's default data offset).
-const HEADER_BYTES: usize = 16 << 20;
 const LINE_BYTES_MAX: u64 = 1024;
 
 /// What is used beside the seal's own places.
@@ -32,9 +29,6 @@ const LINE_BYTES_MAX: u64 = 1024;
 pub struct Maintenance {
     #[command(flatten)]
     places: seal::Places,
-    /// What makes the partition anew.
-    #[arg(long, value_name = "FILE", default_value = "/usr/bin/systemd-repart")]
-    repart: PathBuf,
     /// What restarts the machine.
     #[arg(long, value_name = "FILE", default_value = "/usr/bin/systemctl")]
     systemctl: PathBuf,
@@ -57,39 +51,22 @@ impl Maintenance {
             let done = match ask(&mut keyboard, &mut screen).map_err(Failure::new)? {
                 None => continue,
                 Some(Choice::Recover(key)) => self.places.recover(&key),
-                Some(Choice::Erase) => self.erase(),
+                Some(Choice::Erase) => reset::destroy(self.places.device()),
                 Some(Choice::Restart) => Ok(()),
             };
             match done {
                 Ok(()) => {
                     writeln!(screen, "\n  Done. The box restarts.").map_err(Failure::new)?;
-                    return self.run_program(&self.systemctl, &["--no-block", "--force", "reboot"]);
+                    return reset::run_program(
+                        &self.systemctl,
+                        &["--no-block", "--force", "reboot"],
+                    );
                 }
                 Err(failure) => {
                     writeln!(screen, "\n  {failure}\n\n  Press Enter.").map_err(Failure::new)?;
                     keyboard.read_line(&mut String::new()).map_err(Failure::new)?;
                 }
             }
-        }
-    }
-
-    /// Destroys the keys of the data, then the partition, which is made anew.
-    fn erase(&self) -> Result<(), Failure> {
-        let device = self.places.device();
-        let failed = |error| Failure::new(format!("{}: {error}", device.display()));
-        let mut file = OpenOptions::new().write(true).open(device).map_err(failed)?;
-        file.write_all(&vec![0; HEADER_BYTES]).and_then(|()| file.sync_all()).map_err(failed)?;
-        drop(file);
-        self.run_program(&self.repart, &["--dry-run=no", "--factory-reset=yes"])
-    }
-
-    fn run_program(&self, program: &PathBuf, arguments: &[&str]) -> Result<(), Failure> {
-        let name = program.display();
-        let status = Command::new(program).args(arguments).status();
-        let status = status.map_err(|error| Failure::new(format!("{name}: {error}")))?;
-        match status.success() {
-            true => Ok(()),
-            false => Err(Failure::new(format!("{name} has failed: {status}"))),
         }
     }
 }
@@ -119,9 +96,6 @@ fn ask(keyboard: &mut impl BufRead, screen: &mut impl Write) -> io::Result<Optio
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn check(typed: &str, chosen: Option<Choice>) {
@@ -140,25 +114,5 @@ mod tests {
         check("quit\n", None);
         let end = ask(&mut "1\n".as_bytes(), &mut Vec::new()).unwrap_err();
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
-    }
-
-    #[test]
-    fn erasing_destroys_the_header_first() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        fs::write(path("device"), vec![7u8; HEADER_BYTES + 5]).unwrap();
-        let script = format!("#!/bin/sh\necho \"$@\" > {}\n", path("log").display());
-        fs::write(path("repart"), script).unwrap();
-        fs::set_permissions(path("repart"), PermissionsExt::from_mode(0o755)).unwrap();
-        let verb = Maintenance {
-            places: seal::Places::below(folder.path()),
-            repart: path("repart"),
-            systemctl: path("systemctl"),
-        };
-        verb.erase().unwrap();
-        let device = fs::read(path("device")).unwrap();
-        assert!(device[..HEADER_BYTES].iter().all(|byte| *byte == 0));
-        assert_eq!(device[HEADER_BYTES..], [7; 5]);
-        assert!(fs::read_to_string(path("log")).unwrap().contains("--factory-reset=yes"));
     }
 }

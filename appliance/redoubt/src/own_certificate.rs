@@ -1,5 +1,6 @@
 //! A TLS certificate of the box's own, for boxes that nobody has given one: made at the first
-//! start, signed by itself, known by its fingerprint. Its key never leaves the state folder.
+//! start, signed by itself, known by its fingerprint. Its key never leaves the state folder. One of
+//! the owner's authority over this key is the server's affair.
 //!
 //! It is valid for thirty years: a box that nobody visits must not stop answering, and whoever pins
 //! a fingerprint does not ask for dates.
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ledger::disk::{Disk, DiskError};
 use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
-use server::TlsFiles;
+use server::{OwnKey, TlsFiles};
 
 use crate::failure::Failure;
 
@@ -21,15 +22,16 @@ fn folder(state_dir: &Path) -> PathBuf {
     state_dir.join(FOLDER)
 }
 
-/// Where it lies.
-pub fn files(state_dir: &Path, client_authorities: Option<PathBuf>) -> TlsFiles {
+/// Where it lies, and where the owner's over the same key does.
+pub fn files(state_dir: &Path, names: &[String], client_authorities: Option<PathBuf>) -> TlsFiles {
     let folder = folder(state_dir);
     let (certificates, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
-    TlsFiles { certificates, key, client_authorities }
+    let own = OwnKey { names: names.to_vec(), owners_certificates: folder.join("owner.pem") };
+    TlsFiles { certificates, key, client_authorities, own: Some(own) }
 }
 
 /// Makes it where there is none for these names: host names and addresses. One for other names is
-/// replaced, and has another fingerprint then.
+/// replaced, key and all, and has another fingerprint then: one of the owner's is served no more.
 pub fn ensure(state_dir: &Path, names: &[String], site: &str) -> Result<(), Failure> {
     let (disk, folder) = (Disk::real(), folder(state_dir));
     let failed = |error: DiskError| Failure::new(format!("the box's own certificate: {error}"));
@@ -49,7 +51,7 @@ pub fn ensure(state_dir: &Path, names: &[String], site: &str) -> Result<(), Fail
         Failure::new(format!("no certificate can be made for {}: {error}", names.join(", ")))
             .hint("'tls_names' takes host names and addresses, without ports")
     })?;
-    let files = files(state_dir, None);
+    let files = files(state_dir, names, None);
     disk.replace(&files.key, key.as_bytes()).map_err(failed)?;
     disk.replace(&files.certificates, certificate.as_bytes()).map_err(failed)?;
     disk.replace(&path, wanted.as_bytes()).map_err(failed)
@@ -77,7 +79,8 @@ mod tests {
         let names = ["box.example".to_owned(), "192.0.2.7".to_owned()];
         let print = |names: &[String]| {
             ensure(state.path(), names, "site-1").unwrap();
-            server::fingerprint(&files(state.path(), None)).unwrap()
+            let files = files(state.path(), names, None);
+            server::Certificate::open(&Disk::real(), files).unwrap().fingerprint()
         };
         let first = print(&names);
         assert_eq!(print(&names), first);

@@ -3,9 +3,11 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use access::Operators;
 use ledger::disk::Disk;
+use server::Certificate;
 
 use crate::failure::Failure;
 use crate::screen;
@@ -19,8 +21,8 @@ pub struct Board {
     pub state_dir: PathBuf,
     /// The site's id.
     pub site: String,
-    /// SHA-256 of the TLS certificate, where there is one.
-    pub fingerprint: Option<String>,
+    /// The certificate, where there is one: its fingerprint is shown as it is then.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 impl Board {
@@ -46,7 +48,8 @@ impl Board {
 
     fn text(&self, codes: &[access::PairingCode]) -> String {
         let mut lines = vec![format!("This box is {}.", self.site)];
-        if let Some(fingerprint) = &self.fingerprint {
+        if let Some(certificate) = &self.certificate {
+            let fingerprint = certificate.fingerprint();
             lines.push(format!("Its certificate has the fingerprint {fingerprint}."));
         }
         lines.push(String::new());
@@ -61,7 +64,7 @@ impl Board {
     }
 
     fn steps(&self) -> [&'static str; 4] {
-        match self.fingerprint {
+        match self.certificate {
             Some(_) => [
                 "On that person's workstation:",
                 "  redoubt-operator key create NAME --out NAME.key",
@@ -84,21 +87,26 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::own_certificate;
 
     #[test]
     fn the_file_is_its_owners_and_says_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         let operators = Operators::open(&folder.path().join("operators.db")).unwrap();
         let state_dir = folder.path().to_owned();
-        let fingerprint = Some("ab".repeat(32));
-        let board = Board { state_dir, site: "site-1".to_owned(), fingerprint };
+        let names = ["box.example".to_owned()];
+        own_certificate::ensure(&state_dir, &names, "site-1").unwrap();
+        let files = own_certificate::files(&state_dir, &names, None);
+        let certificate = Arc::new(Certificate::open(&Disk::real(), files).unwrap());
+        let fingerprint = certificate.fingerprint();
+        let board = Board { state_dir, site: "site-1".to_owned(), certificate: Some(certificate) };
         let codes = operators.pairing_codes().unwrap();
         let text = board.text(&codes);
         for code in &codes {
             assert!(text.contains(&code.to_string()), "{text}");
         }
-        assert!(text.contains("site-1") && text.contains(&"ab".repeat(32)), "{text}");
-        let plain = Board { fingerprint: None, ..board };
+        assert!(text.contains("site-1") && text.contains(&fingerprint), "{text}");
+        let plain = Board { certificate: None, ..board };
         assert!(plain.text(&codes[..1]).contains("tls_certificates"));
         // Where tests run there may be a terminal.
         if !std::io::stdout().is_terminal() {

@@ -11,8 +11,8 @@ use engine::Engine;
 use ledger::Clock;
 use ledger::disk::Disk;
 use server::{
-    HardwarePlaces, Kind, ListenError, LoadError, Look, Server, Shared, ShowCodes, State, Stores,
-    Trusted, TrustedError, Vault,
+    Certificate, HardwarePlaces, Kind, ListenError, LoadError, Look, Server, Shared, ShowCodes,
+    State, Stores, Trusted, TrustedError, Vault,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -51,9 +51,11 @@ pub fn run(config: Config) -> Result<(), Failure> {
     if let Some(names) = config.own_names() {
         own_certificate::ensure(&config.state_dir, names, &site)?;
     }
-    let fingerprint = listen.tls.as_ref().map(server::fingerprint).transpose();
-    let fingerprint = fingerprint.map_err(|error| cannot_listen(error.into()))?;
-    let board = Board { state_dir: config.state_dir.clone(), site, fingerprint };
+    let certificate = config.tls()?.map(|files| Certificate::open(&Disk::real(), files));
+    let certificate = certificate.transpose().map_err(|error| cannot_listen(error.into()))?;
+    let certificate = certificate.map(Arc::new);
+    let (state_dir, shown) = (config.state_dir.clone(), certificate.clone());
+    let board = Board { state_dir, site, certificate: shown };
     let show_codes: ShowCodes = Box::new(move |operators| {
         if let Err(failure) = board.show(operators) {
             tracing::error!("{failure}");
@@ -71,7 +73,17 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let first_operators = config.first_operators()?;
     let images = config.images();
     let hardware = HardwarePlaces::of_this_machine(&config.state_dir);
-    let stores = Stores { keys, trusted, vault, first_operators, images, hardware, show_codes };
+    let is_tls = certificate.is_some();
+    let stores = Stores {
+        keys,
+        trusted,
+        vault,
+        first_operators,
+        images,
+        hardware,
+        certificate,
+        show_codes,
+    };
     let state = State::new(stores, clock, config.limits(), version);
     let state = state
         .map_err(|error| Failure::new(format!("the system has no random numbers: {error}")))?;
@@ -90,7 +102,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         if let Some(supervisor) = &supervisor {
             supervisor.ready();
         }
-        let scheme = if listen.tls.is_some() { "https" } else { "http" };
+        let scheme = if is_tls { "https" } else { "http" };
         let stop = Arc::new(AtomicBool::new(false));
         let loading = tokio::task::spawn_blocking({
             let (state, stop) = (Arc::clone(&state), Arc::clone(&stop));

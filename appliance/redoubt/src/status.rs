@@ -19,6 +19,7 @@ pub async fn run(socket: &Path, json: bool) -> Result<(), Failure> {
     if let Some(image) = status["image"]["running"].as_u64() {
         out.push_str(&format!("image     {image}\n"));
     }
+    out.push_str(&certificate(&status["certificate"]));
     out.push_str(&site(&status));
     out.push_str(&content(&status["content"]));
     out.push_str(&hardware(&status["hardware"]));
@@ -51,6 +52,19 @@ pub async fn run(socket: &Path, json: bool) -> Result<(), Failure> {
         ));
     }
     screen::show(&screen::plain(&out))
+}
+
+/// What clients see, and whose it is; nothing where they are served in clear.
+fn certificate(certificate: &Value) -> String {
+    let Some(fingerprint) = certificate["fingerprint"].as_str() else { return String::new() };
+    let whose = match certificate["issued_by"].as_str() {
+        Some("owner") => "issued by the owner's authority",
+        Some("configuration") => "from the configuration",
+        _ => "the box's own",
+    };
+    let ends = certificate["ends_unix_seconds"].as_u64();
+    let ends = ends.map(|end_s| format!(", ends {}", ledger::iso_8601(end_s)));
+    format!("TLS       {whose}{}\n          {fingerprint}\n", ends.unwrap_or_default())
 }
 
 /// Who the box is, what time it is there, and how its log and its operators stand.

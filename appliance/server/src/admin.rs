@@ -51,6 +51,11 @@ pub(crate) fn status_of(state: &State) -> Result<Value, ApiError> {
             "running": images.running, "failed": images.failed,
         })),
         "health": health,
+        "certificate": state.certificate.as_ref().map(|certificate| json!({
+            "fingerprint": certificate.fingerprint(),
+            "issued_by": certificate.issued_by(),
+            "ends_unix_seconds": certificate.ends_unix_s(),
+        })),
         "time": time(state),
         "audit": audit(state),
         "operators": operators(state)?,

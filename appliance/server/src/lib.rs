@@ -6,6 +6,7 @@
 mod listen;
 
 mod accept;
+mod certificate;
 mod connection;
 mod open_files;
 mod seldom;
@@ -56,6 +57,7 @@ mod models;
 mod operator;
 mod records;
 
+pub use certificate::Certificate;
 pub use error::ApiError;
 pub use golden::{Check, Golden};
 pub use hardware::{GpuReport, HardwarePlaces, gpu_query};
@@ -65,7 +67,7 @@ pub use registry::{Listed, Registry};
 pub use served::{Kind, Known, LoadError, Loaded, Loader, Origin, Progress, Served, TextSide};
 pub use state::{HttpLimits, Shared, ShowCodes, State, Stores};
 pub use timekeeper::{Timekeeper, TimekeeperError};
-pub use tls::{TlsError, TlsFiles, fingerprint};
-pub use trusted::{AUDIT_FOLDER, Event, Trusted, TrustedError};
+pub use tls::{OwnKey, TlsError, TlsFiles};
+pub use trusted::{AUDIT_FOLDER, Event, RESET_FILE, Trusted, TrustedError};
 pub use vault::image::Images;
 pub use vault::{Look, StoredModel, Vault};

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::accept::{Connections, Lifetime};
 use crate::state::{Shared, State};
-use crate::tls::{self, TlsError, TlsFiles};
+use crate::tls::{self, TlsError};
 use crate::{open_files, router, timekeeper};
 
 /// Connections of a Unix socket at once.
@@ -38,8 +38,6 @@ pub struct Listen {
     pub admin_socket: PathBuf,
     /// Sockets for other users of the box; none where whoever has the operator's does it all.
     pub medium: Option<MediumSockets>,
-    /// TLS; plain HTTP without.
-    pub tls: Option<TlsFiles>,
 }
 
 /// Sockets for those who read and write sticks, each in a folder whose group they are.
@@ -107,15 +105,16 @@ impl Door {
 }
 
 impl Server {
-    /// Binds all sockets.
+    /// Binds all sockets: with TLS where the state has a certificate.
     ///
     /// # Errors
     /// [`ListenError`], with the address or path.
     pub async fn bind(listen: &Listen, state: Shared) -> Result<Server, ListenError> {
-        let tls = match &listen.tls {
+        let tls = match &state.certificate {
             None => None,
-            Some(files) => {
-                Some(TlsAcceptor::from(Arc::new(tls::config(files, state.clock.clone())?)))
+            Some(certificate) => {
+                let config = tls::config(certificate, state.clock.clone())?;
+                Some(TlsAcceptor::from(Arc::new(config)))
             }
         };
         let address = listen.address;

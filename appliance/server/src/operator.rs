@@ -18,6 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use ledger::audit::{Act, Outcome};
 use serde_json::json;
 
+use crate::auth::LocalSocket;
 use crate::body;
 use crate::error::ApiError;
 use crate::journal::{failed, refused, subject};
@@ -25,7 +26,9 @@ use crate::state::{Shared, State};
 use crate::trusted::Event;
 
 mod answers;
+mod certificate;
 mod export;
+mod reset;
 mod verbs;
 
 pub(crate) use answers::answer;
@@ -115,10 +118,12 @@ pub(crate) async fn verb(
         name.parse().map_err(|error| ApiError::not_found(answers::sentence(&error)))?;
     let (parts, body) = request.into_parts();
     let envelope = envelope(&parts.headers);
+    let over_socket = parts.extensions.get::<LocalSocket>().and_then(|_| verbs::no_stick(verb));
+    let impossible = over_socket.or_else(|| verbs::impossible(&state, verb));
     let body = body::receive_at_most(&state, body, BODY_BYTES_MAX).await?.into_bytes();
     let work = {
         let state = state.clone();
-        move || Asked { state: &state, verb, body: &body }.answer(envelope)
+        move || Asked { state: &state, verb, body: &body, impossible }.answer(envelope)
     };
     state.acts.run(work).await?
 }
@@ -134,6 +139,8 @@ struct Asked<'a> {
     state: &'a Shared,
     verb: Verb,
     body: &'a [u8],
+    /// Why that cannot be had here, or not this way.
+    impossible: Option<&'static str>,
 }
 
 impl Asked<'_> {
@@ -143,6 +150,9 @@ impl Asked<'_> {
             let message = format!("This version of the box cannot {} yet.", self.verb);
             return self.refuse(envelope.ok().as_ref(), &message, ApiError::not_yet(&message));
         };
+        if let Some(why) = self.impossible {
+            return self.refuse(envelope.ok().as_ref(), why, ApiError::invalid(why));
+        }
         let request = match envelope {
             Ok(request) => request,
             Err(refusal) => return self.refuse_unheld(None, refusal),
@@ -264,13 +274,14 @@ fn carry_out(state: &Shared, handler: Handler, act: &Authorised) -> Result<Respo
 impl State {
     /// Does what two people agreed on before the program ended, as far as it is not done: what
     /// needs models once they are there, all else at once. What fails is told in the log, and is
-    /// over as well.
+    /// over as well; so is what must not happen without somebody who gets its answer.
     ///
     /// # Errors
     /// When the operators' store cannot be read.
     pub fn finish_acts(self: &Shared, with_models: bool) -> Result<(), AccessError> {
         for act in self.trusted.operators.unfinished()? {
-            let Some(handler) = verbs::handler(act.verb()) else { continue };
+            let handler = verbs::unheard(act.verb()).or_else(|| verbs::handler(act.verb()));
+            let Some(handler) = handler else { continue };
             if verbs::needs_models(act.verb()) != with_models {
                 continue;
             }

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::Caller;
 use crate::body::SHARE_BYTES;
+use crate::certificate::Certificate;
 use crate::error::ApiError;
 use crate::gate::Gate;
 use crate::generate::Terms;
@@ -100,6 +101,8 @@ pub struct Stores {
     pub images: Option<Images>,
     /// Where the machine below tells of its disk and its GPUs.
     pub hardware: HardwarePlaces,
+    /// The certificate for TLS; plain HTTP without.
+    pub certificate: Option<Arc<Certificate>>,
     /// Shows the pairing codes that are left: called whenever they have changed.
     pub show_codes: ShowCodes,
 }
@@ -121,6 +124,7 @@ pub struct State {
     pub(crate) images: Option<Images>,
     /// How disk and GPUs are.
     pub(crate) hardware: Hardware,
+    pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) show_codes: ShowCodes,
     /// Wall-clock time, for what is shown to people and peers.
     pub clock: Clock,
@@ -162,7 +166,16 @@ impl State {
     ) -> Result<State, getrandom::Error> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt)?;
-        let Stores { keys, trusted, vault, first_operators, images, hardware, show_codes } = stores;
+        let Stores {
+            keys,
+            trusted,
+            vault,
+            first_operators,
+            images,
+            hardware,
+            certificate,
+            show_codes,
+        } = stores;
         let bodies_bytes = limits.bodies_bytes_max.max(limits.body_bytes_max);
         let shares = bodies_bytes.div_ceil(SHARE_BYTES).min(Semaphore::MAX_PERMITS);
         Ok(State {
@@ -173,6 +186,7 @@ impl State {
             first_operators,
             images,
             hardware: Hardware::new(hardware),
+            certificate,
             show_codes,
             clock,
             bodies: Arc::new(Semaphore::new(shares)),
@@ -250,6 +264,7 @@ impl State {
             first_operators: Vec::new(),
             images: None,
             hardware: HardwarePlaces::of_this_machine(folder.path()),
+            certificate: None,
             show_codes: Box::new(|_| ()),
         };
         let state = State::new(stores, Clock::fixed(0), HttpLimits::default(), "0");

@@ -1,16 +1,19 @@
-//! TLS and mTLS: certificates from files, time from the ledger.
+//! TLS and mTLS: certificates and keys from files, time from the ledger. Which certificate is
+//! served, and how that changes, stands in `certificate.rs`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ledger::Clock;
+use ledger::disk::DiskError;
 use rustls::RootCertStore;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::time_provider::TimeProvider;
-use sha2::{Digest, Sha256};
+
+use crate::certificate::Certificate;
 
 /// Where certificates and keys are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +24,17 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// PEM; where set, clients must show a certificate of one of these authorities.
     pub client_authorities: Option<PathBuf>,
+    /// Set where the box has made the key itself.
+    pub own: Option<OwnKey>,
+}
+
+/// A key of the box's own making, for which its owner may have a certificate made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnKey {
+    /// The names that clients use: hosts and addresses.
+    pub names: Vec<String>,
+    /// PEM: the owner's certificate over the key, then its issuers'; no file where there is none.
+    pub owners_certificates: PathBuf,
 }
 
 /// Why TLS cannot be set up.
@@ -34,6 +48,9 @@ pub enum TlsError {
         /// Why.
         reason: String,
     },
+    /// A file cannot be looked for, or removed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The files do not fit together.
     #[error("the certificate and its key cannot be used: {0}")]
     Config(#[from] rustls::Error),
@@ -46,16 +63,17 @@ pub enum TlsError {
 ///
 /// # Errors
 /// [`TlsError`], with the file at fault.
-pub(crate) fn config(files: &TlsFiles, clock: Clock) -> Result<rustls::ServerConfig, TlsError> {
+pub(crate) fn config(
+    certificate: &Arc<Certificate>,
+    clock: Clock,
+) -> Result<rustls::ServerConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let builder = rustls::ServerConfig::builder_with_details(
         Arc::clone(&provider),
         Arc::new(LedgerTime(clock.clone())),
     )
     .with_safe_default_protocol_versions()?;
-    let chain = certificates(&files.certificates)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| broken(&files.key, e))?;
-    let builder = match &files.client_authorities {
+    let builder = match &certificate.files().client_authorities {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = RootCertStore::empty();
@@ -67,22 +85,12 @@ pub(crate) fn config(files: &TlsFiles, clock: Clock) -> Result<rustls::ServerCon
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_single_cert(chain, key)?;
+    let mut config = builder.with_cert_resolver(Arc::clone(certificate) as _);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
-/// SHA-256 of the server's certificate, in hexadecimal: what people compare who reach the box for
-/// the first time.
-///
-/// # Errors
-/// [`TlsError`], with the file at fault.
-pub fn fingerprint(files: &TlsFiles) -> Result<String, TlsError> {
-    let certificate = certificates(&files.certificates)?.swap_remove(0);
-    Ok(Sha256::digest(&certificate).iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).map_err(|e| broken(path, e))?.collect();
     let certificates = certificates.map_err(|e| broken(path, e))?;
@@ -92,7 +100,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(certificates)
 }
 
-fn broken(path: &Path, reason: impl ToString) -> TlsError {
+pub(crate) fn broken(path: &Path, reason: impl ToString) -> TlsError {
     TlsError::File { path: path.display().to_string(), reason: reason.to_string() }
 }
 

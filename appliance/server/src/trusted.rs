@@ -1,12 +1,12 @@
 //! What the box trusts and is held to: its identity, its time, its audit log and its operators,
 //! opened in that order, each over the one before.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use access::{AccessError, Operators};
 use ledger::audit::{Act, AuditError, Outcome, Record, Subject};
-use ledger::disk::Disk;
+use ledger::disk::{Disk, DiskError};
 use ledger::time::Interval;
 use site::{Site, SiteError};
 
@@ -16,6 +16,9 @@ use crate::timekeeper::{Timekeeper, TimekeeperError};
 /// The folder of the audit log in the state folder.
 pub const AUDIT_FOLDER: &str = "audit";
 const OPERATORS_FILE: &str = "operators.db";
+/// In the state folder: the signed record of a factory reset that two operators have agreed on, for
+/// the machine below, which destroys the data where it finds one.
+pub const RESET_FILE: &str = "factory-reset";
 
 /// Why the box does not start.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,8 @@ pub struct Trusted {
     pub journal: Journal,
     /// Who may change something.
     pub operators: Operators,
+    disk: Disk,
+    folder: PathBuf,
 }
 
 impl Trusted {
@@ -68,7 +73,8 @@ impl Trusted {
         };
         journal.record(start.at(time.interval()))?;
         let operators = Operators::open(&folder.join(OPERATORS_FILE))?;
-        Ok(Trusted { site, time, journal, operators })
+        let (disk, folder) = (disk.clone(), folder.to_owned());
+        Ok(Trusted { site, time, journal, operators, disk, folder })
     }
 
     /// The site as operators' requests name it. Whenever the time was set back it is another name:
@@ -87,6 +93,21 @@ impl Trusted {
     /// [`Unrecordable`]; then it must not be done.
     pub fn record(&self, event: Event) -> Result<(), Unrecordable> {
         self.journal.record(event.at(self.time.interval()))
+    }
+
+    /// Leaves the record of a factory reset for the machine below.
+    pub(crate) fn leave_reset(&self, record: &str) -> Result<(), DiskError> {
+        self.disk.replace(&self.folder.join(RESET_FILE), record.as_bytes())
+    }
+
+    /// Takes it back, where there is one.
+    pub(crate) fn take_back_reset(&self) -> Result<(), DiskError> {
+        let path = self.folder.join(RESET_FILE);
+        if self.disk.is_there(&path)? {
+            self.disk.remove_file(&path)?;
+            self.disk.sync_dir(&self.folder)?;
+        }
+        Ok(())
     }
 
     /// The same for what strangers can cause, at a bounded rate.

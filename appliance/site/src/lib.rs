@@ -1,5 +1,6 @@
-//! What this box is: a key that was made here and never leaves. It signs checkpoints, receipts and
-//! exports, each under its own string, and nothing else; it knows nothing of what those say.
+//! What this box is: a key that was made here and never leaves. It signs checkpoints, receipts,
+//! exports and the record of a factory reset, each under its own string, and nothing else; it knows
+//! nothing of what those say.
 //!
 //! The key is a file today. On the image it is to be the TPM's; whoever signs through [`Site`]
 //! will not notice.

@@ -1,17 +1,15 @@
-//! A log's checkpoint: its size and root hash as a signed note (c2sp.org/tlog-checkpoint,
-//! c2sp.org/signed-note), with the site's signature of type 2 (ECDSA P-256, SHA-256). Its first
-//! line, the log's origin, begins with the string of the purpose, so that the key signs nothing
-//! else by it.
+//! A log's checkpoint: its size and root hash as a signed note (c2sp.org/tlog-checkpoint). What a
+//! note is and who signs it stands in `note.rs`.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::merkle::Hash;
 use super::{AuditError, BoxError};
+use crate::note;
 use crate::signature::{Domain, PublicKey, Signer};
 
-/// Room for our signature and those of sixteen witnesses, post-quantum ones too.
-pub(super) const NOTE_BYTES_MAX: usize = 128 << 10;
+pub(super) use crate::note::BYTES_MAX as NOTE_BYTES_MAX;
 
 /// A checkpoint whose signature was verified, or that was just signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +22,8 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Signs a checkpoint.
     pub(super) fn sign(size: u64, root: Hash, signer: &dyn Signer) -> Result<Checkpoint, BoxError> {
-        let key = signer.public_key();
-        let message = format!("{}\n{size}\n{}\n", key.site_id(), BASE64_STANDARD.encode(root.0));
-        let signature = signer.sign(Domain::Checkpoint, message.as_bytes())?;
-        let signature = BASE64_STANDARD.encode([&key_id(key)[..], &signature].concat());
-        let prefix = Domain::Checkpoint.prefix();
-        let note = format!("{prefix}{message}\n— {} {signature}\n", origin(key));
+        let lines = format!("{size}\n{}\n", BASE64_STANDARD.encode(root.0));
+        let note = note::sign(Domain::Checkpoint, &lines, signer)?;
         Ok(Checkpoint { size, root, note })
     }
 
@@ -58,32 +52,8 @@ impl Checkpoint {
     }
 }
 
-/// The log's origin, which is also the name of its key.
-pub(super) fn origin(key: &PublicKey) -> String {
-    format!("{}{}", Domain::Checkpoint.prefix(), key.site_id())
-}
-
-/// For ECDSA: the beginning of the hash of the SubjectPublicKeyInfo.
-fn key_id(key: &PublicKey) -> [u8; 4] {
-    let [a, b, c, d, ..] = key.digest();
-    [a, b, c, d]
-}
-
 fn checked(note: &[u8], key: &PublicKey) -> Result<Checkpoint, &'static str> {
-    if note.len() > NOTE_BYTES_MAX {
-        return Err("it is too long");
-    }
-    let note = std::str::from_utf8(note).map_err(|_| "it is no text")?;
-    if note.chars().any(|c| c.is_ascii_control() && c != '\n') {
-        return Err("it has control characters");
-    }
-    let (text, signatures) = note.rsplit_once("\n\n").ok_or("it has no signature")?;
-    let signatures = signatures.strip_suffix('\n').ok_or("its last line does not end")?;
-    verify(text, signatures, key)?;
-    let mut lines = text.split('\n');
-    if lines.next() != Some(&origin(key)) {
-        return Err("it is another log's");
-    }
+    let mut lines = note::open(Domain::Checkpoint, note, key)?.split('\n');
     let size = lines.next().ok_or("it has no size")?;
     let size: u64 =
         size.parse().ok().filter(|n: &u64| n.to_string() == size).ok_or("its size is no number")?;
@@ -92,27 +62,8 @@ fn checked(note: &[u8], key: &PublicKey) -> Result<Checkpoint, &'static str> {
     if lines.next().is_some() {
         return Err("it has lines that ours have not");
     }
-    Ok(Checkpoint { size, root: Hash(root), note: note.to_owned() })
-}
-
-/// One signature at least is this key's, and none that says so is wrong.
-fn verify(text: &str, signatures: &str, key: &PublicKey) -> Result<(), &'static str> {
-    let mut is_signed = false;
-    for line in signatures.split('\n') {
-        let line = line.strip_prefix("— ").ok_or("a line of its signatures is none")?;
-        let (name, signature) = line.split_once(' ').ok_or("a signature has no name")?;
-        let signature =
-            BASE64_STANDARD.decode(signature).map_err(|_| "a signature is no base64")?;
-        let (id, signature) = signature.split_first_chunk::<4>().ok_or("a signature has no key")?;
-        if name != origin(key) || *id != key_id(key) {
-            continue;
-        }
-        if !key.verifies_bytes(format!("{text}\n").as_bytes(), signature) {
-            return Err("its signature is wrong");
-        }
-        is_signed = true;
-    }
-    if is_signed { Ok(()) } else { Err("it is not signed by this site's key") }
+    let note = String::from_utf8_lossy(note).into_owned();
+    Ok(Checkpoint { size, root: Hash(root), note })
 }
 
 #[cfg(test)]

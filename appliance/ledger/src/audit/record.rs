@@ -45,6 +45,10 @@ pub enum Act {
     TimeChange,
     /// The mode changed.
     ModeChange,
+    /// The certificate that clients see changed.
+    TlsChange,
+    /// The site ends here: the key of all its data is destroyed.
+    Reset,
     /// Something left the site.
     Export,
     /// A drill was held.

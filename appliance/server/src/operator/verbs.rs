@@ -1,5 +1,5 @@
 //! What each verb does. One table says which function does which verb; what it lacks is refused
-//! before anybody's signature is spent on it.
+//! before anybody's signature is spent on it, and so is what this box cannot do.
 //!
 //! A function here gets what is authorised, records it, and does it. An act of two people may come
 //! twice, after a crash: doing it twice must be doing it once.
@@ -10,11 +10,11 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bundle::Kind;
-use ledger::audit::{Act, Outcome};
+use ledger::audit::{Act, Outcome, Subject};
 use ledger::time::TwoPeople;
 use serde_json::{Value, json};
 
-use super::{answer, export, names};
+use super::{answer, certificate, export, names, reset};
 use crate::admin;
 use crate::error::ApiError;
 use crate::journal::subject;
@@ -47,8 +47,30 @@ pub(super) fn handler(verb: Verb) -> Option<Handler> {
         Verb::Trust => trust,
         Verb::CorrectTime => correct_time,
         Verb::Remove => remove,
+        Verb::CertificateRequest => certificate::request,
+        Verb::CertificateChange => certificate::change,
+        Verb::FactoryReset => reset::factory_reset,
         Verb::Mode | Verb::ImportCommit => return None,
     })
+}
+
+/// Why this box cannot do a verb, whoever asks for it.
+pub(super) fn impossible(state: &State, verb: Verb) -> Option<&'static str> {
+    match verb {
+        Verb::CertificateRequest | Verb::CertificateChange => certificate::impossible(state),
+        Verb::FactoryReset => reset::impossible(state),
+        _ => None,
+    }
+}
+
+/// Why a verb is not done for a file that a stick has brought, whose answer nobody takes home.
+pub(super) fn no_stick(verb: Verb) -> Option<&'static str> {
+    (verb == Verb::FactoryReset).then_some(reset::NO_STICK)
+}
+
+/// What is done of an act whose answer nobody waits for any more.
+pub(super) fn unheard(verb: Verb) -> Option<Handler> {
+    (verb == Verb::FactoryReset).then_some(reset::unheard)
 }
 
 /// Whether a verb works on models: it waits until they are there.
@@ -61,6 +83,9 @@ pub(super) fn act_of(verb: Verb) -> Act {
     match verb {
         Verb::Enroll | Verb::RevokeOperator => Act::OperatorChange,
         Verb::OperatorList | Verb::ProposalList | Verb::KeyList | Verb::Status => Act::Read,
+        Verb::CertificateRequest => Act::Read,
+        Verb::CertificateChange => Act::TlsChange,
+        Verb::FactoryReset => Act::Reset,
         Verb::Withdraw => Act::Proposal,
         Verb::Approve => Act::Approve,
         Verb::Activate | Verb::Remove => Act::Activate,
@@ -76,12 +101,17 @@ pub(super) fn act_of(verb: Verb) -> Act {
 
 /// Records what is about to be done.
 pub(super) fn tell(state: &State, act: &Authorised, told: &[String]) -> Result<(), ApiError> {
-    let event = Event {
-        act: act_of(act.verb()),
-        actors: names(act),
-        subjects: told.iter().map(|name| subject(name, None)).collect(),
-        outcome: Outcome::Done,
-    };
+    record(state, act, told.iter().map(|name| subject(name, None)).collect())
+}
+
+/// The same with digests.
+pub(super) fn record(
+    state: &State,
+    act: &Authorised,
+    subjects: Vec<Subject>,
+) -> Result<(), ApiError> {
+    let (of, actors) = (act_of(act.verb()), names(act));
+    let event = Event { act: of, actors, subjects, outcome: Outcome::Done };
     state.trusted.record(event).map_err(ApiError::unrecorded)
 }
 
@@ -90,7 +120,7 @@ pub(super) fn fields(act: &Authorised) -> Result<Fields, ApiError> {
     Fields::of_body(json::parse(act.body())?)
 }
 
-fn nothing_said(act: &Authorised) -> Result<(), ApiError> {
+pub(super) fn nothing_said(act: &Authorised) -> Result<(), ApiError> {
     fields(act)?.finish(&[])
 }
 
@@ -98,7 +128,7 @@ fn access(error: AccessError) -> ApiError {
     answer(&error)
 }
 
-fn of_body<T: serde::de::DeserializeOwned>(act: &Authorised) -> Result<T, ApiError> {
+pub(super) fn of_body<T: serde::de::DeserializeOwned>(act: &Authorised) -> Result<T, ApiError> {
     json::parse(act.body())?;
     let wrong = |error: serde_json::Error| {
         ApiError::invalid(format!("The body is not what {} takes: {error}.", act.verb()))
@@ -106,7 +136,7 @@ fn of_body<T: serde::de::DeserializeOwned>(act: &Authorised) -> Result<T, ApiErr
     serde_json::from_slice(act.body()).map_err(wrong)
 }
 
-fn ok(answer: Value) -> Result<Response, ApiError> {
+pub(super) fn ok(answer: Value) -> Result<Response, ApiError> {
     Ok(axum::Json(answer).into_response())
 }
 

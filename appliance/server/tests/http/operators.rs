@@ -6,11 +6,13 @@ use access::{
 };
 use ledger::audit::{self, Act, Entry, Outcome};
 use ledger::disk::Disk;
+use ledger::reset::ResetRecord;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
+use server::{Images, RESET_FILE};
 
-use crate::site::{Answer, Site, request};
+use crate::site::{Answer, Plan, Site, request};
 
 /// One with a key, at a workstation.
 struct Person {
@@ -67,7 +69,11 @@ fn send(site: &Site, verb: Verb, envelope: &str, body: &str) -> Answer {
 
 /// Anna and boris are paired.
 fn paired() -> (Site, Person, Person) {
-    let (site, anna, boris) = (Site::new(), Person::new("anna"), Person::new("boris"));
+    paired_at(Plan::default())
+}
+
+fn paired_at(plan: Plan) -> (Site, Person, Person) {
+    let (site, anna, boris) = (Site::with(plan), Person::new("anna"), Person::new("boris"));
     for person in [&anna, &boris] {
         let answer = person.pair(&site);
         assert_eq!(answer.status, 201, "{answer:?}");
@@ -332,24 +338,97 @@ fn an_export_has_what_is_hashed_and_the_checkpoint_over_it() {
     assert_eq!(anna.ask(&site, Verb::AuditExport, json!({"from": -1})).status, 400);
 }
 
+/// Two have agreed, and the program has ended before it did anything.
+fn agreed(site: &Site, people: [&Person; 2], verb: Verb, body: &[u8]) {
+    let (trusted, policy) = (&site.state.trusted, access::DualControl::default());
+    for person in people {
+        let request = person.sign(site, verb, body);
+        let presented = access::Presented { verb, body, site: trusted.site.id(), policy: &policy };
+        trusted.operators.authorise(&request, &presented, trusted.time.trusted()).unwrap();
+    }
+}
+
 /// The program ended after two had agreed and before it was done: the next start does it.
 #[test]
 fn what_was_agreed_on_is_done_at_the_next_start() {
     let (site, anna, boris) = paired();
     let carla = Person::new("carla");
     let body = EnrollBody { name: "carla".to_owned(), public_key: carla.key().to_base64() };
-    let body = serde_json::to_vec(&body).unwrap();
     let trusted = &site.state.trusted;
-    let policy = access::DualControl::default();
-    for person in [&anna, &boris] {
-        let request = person.sign(&site, Verb::Enroll, &body);
-        let (verb, id) = (Verb::Enroll, trusted.site.id());
-        let presented = access::Presented { verb, body: &body, site: id, policy: &policy };
-        trusted.operators.authorise(&request, &presented, trusted.time.trusted()).unwrap();
-    }
+    agreed(&site, [&anna, &boris], Verb::Enroll, &serde_json::to_vec(&body).unwrap());
     assert_eq!(trusted.operators.unfinished().unwrap().len(), 1);
     site.state.finish_acts(false).unwrap();
     assert!(trusted.operators.unfinished().unwrap().is_empty());
     assert_eq!(carla.ask(&site, Verb::Status, json!({})).status, 200);
     assert_eq!(last(&site).1, "anna+boris");
+}
+
+/// A box that was started from an image.
+fn image() -> Plan {
+    Plan { images: Some(Images { running: 7, failed: None }), ..Plan::default() }
+}
+
+#[test]
+fn a_reset_takes_two_names_the_box_and_leaves_a_signed_record() {
+    let (site, anna, boris) = paired_at(image());
+    let (left, id) = (site.folder.path().join(RESET_FILE), site.state.trusted.site.id());
+    let other = json!({"site": "site-00000000000000000000000000000000"});
+    assert_eq!(anna.ask(&site, Verb::FactoryReset, other.clone()).status, 202);
+    let refused = boris.ask(&site, Verb::FactoryReset, other);
+    assert_eq!((refused.status, refused.error().1.as_deref()), (400, Some("site")), "{refused:?}");
+    assert!(refusal(&site).contains("nothing is destroyed") && !left.exists());
+
+    let body = json!({"site": id});
+    let by_stick = site.local("POST", "/v1/operator/factory_reset", &body.to_string());
+    assert!(by_stick.status == 400 && by_stick.body.contains("over HTTPS"), "{by_stick:?}");
+    assert_eq!(anna.ask(&site, Verb::FactoryReset, body.clone()).status, 202);
+    assert_eq!(anna.ask(&site, Verb::FactoryReset, body.clone()).status, 409);
+    assert!(!left.exists());
+    let answer = boris.ask(&site, Verb::FactoryReset, body);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let record = answer.json()["record"].as_str().unwrap().to_owned();
+    assert_eq!(std::fs::read_to_string(left).unwrap(), record);
+    let key = site.state.trusted.site.public_key();
+    let verified = ResetRecord::open(record.as_bytes(), key).unwrap();
+    let people = (&*verified.record.asked_by.name, &*verified.record.agreed_by.name);
+    assert_eq!((people, verified.record.image), (("anna", "boris"), 7));
+    // Its own entry is the last that the checkpoint covers.
+    assert_eq!(verified.checkpoint.size(), entries(&site).len() as u64);
+    assert_eq!(last(&site).0, Act::Reset);
+    assert_eq!(last(&site).1, "anna+boris");
+}
+
+#[test]
+fn a_box_without_an_image_cannot_be_reset() {
+    let (site, anna, _) = paired();
+    let answer = anna.ask(&site, Verb::FactoryReset, json!({"site": "site-1"}));
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("remove its state folder"), "{answer:?}");
+    assert!(refusal(&site).contains("not started from an image"));
+    let waiting = anna.ask(&site, Verb::ProposalList, json!({})).json();
+    assert_eq!(waiting, json!({"proposals": [], "unfinished": []}));
+}
+
+/// The program ended before the record went out: nobody has it, so nothing is destroyed.
+#[test]
+fn a_reset_that_nobody_heard_of_is_not_done() {
+    let (site, anna, boris) = paired_at(image());
+    let left = site.folder.path().join(RESET_FILE);
+    let body = json!({"site": site.state.trusted.site.id()}).to_string();
+    agreed(&site, [&anna, &boris], Verb::FactoryReset, body.as_bytes());
+    std::fs::write(&left, "a record").unwrap();
+    site.state.finish_acts(false).unwrap();
+    assert!(!left.exists());
+    assert!(refusal(&site).contains("Propose it again"));
+    assert!(site.state.trusted.operators.unfinished().unwrap().is_empty());
+}
+
+#[test]
+fn a_certificate_that_is_not_the_boxs_own_is_no_operators() {
+    let (site, anna, _) = paired();
+    for verb in [Verb::CertificateRequest, Verb::CertificateChange] {
+        let answer = anna.ask(&site, verb, json!({}));
+        assert_eq!(answer.status, 400);
+        assert!(answer.body.contains("speaks plain HTTP"), "{answer:?}");
+    }
 }

@@ -18,8 +18,8 @@ use models::dtype::DType;
 use models::vocabulary::{Algorithm, TokenKind, Vocabulary};
 use serde_json::{Value, json};
 use server::{
-    HardwarePlaces, HttpLimits, Kind, Known, Listen, LoadError, Loaded, Origin, Server, Shared,
-    State, Stores, TextSide, TlsFiles, Trusted, Vault,
+    Certificate, HardwarePlaces, HttpLimits, Images, Kind, Known, Listen, LoadError, Loaded, Origin,
+    Server, Shared, State, Stores, TextSide, TlsFiles, Trusted, Vault,
 };
 use tempfile::TempDir;
 use text::{ChatTemplate, Tokenizer};
@@ -39,6 +39,7 @@ const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}:{{ m.content }} {% e
 pub struct Plan {
     pub limits: HttpLimits,
     pub tls: Option<TlsFiles>,
+    pub images: Option<Images>,
     pub template: Option<&'static str>,
     /// Tokens in place of the last ones before the end token.
     pub words: &'static [(&'static str, TokenKind)],
@@ -56,6 +57,7 @@ impl Default for Plan {
         Plan {
             limits,
             tls: None,
+            images: None,
             template: Some(TEMPLATE),
             words: &[],
             queue_len_max: 64,
@@ -99,8 +101,12 @@ impl Site {
             trusted,
             vault,
             first_operators: Vec::new(),
-            images: None,
+            images: plan.images,
             hardware: HardwarePlaces::of_this_machine(folder.path()),
+            certificate: plan
+                .tls
+                .clone()
+                .map(|files| Arc::new(Certificate::open(&Disk::real(), files).unwrap())),
             show_codes: Box::new(|_| ()),
         };
         let state = Arc::new(State::new(stores, clock, plan.limits.clone(), "0").unwrap());
@@ -116,7 +122,7 @@ impl Site {
         }
         let socket = folder.path().join("admin.sock");
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listen = Listen { address, admin_socket: socket.clone(), medium: None, tls: plan.tls };
+        let listen = Listen { address, admin_socket: socket.clone(), medium: None };
         let (stop, stopped) = oneshot::channel();
         let (hurry, hurried) = oneshot::channel();
         let (bound, address) = std::sync::mpsc::channel();

@@ -54,6 +54,7 @@ fn site(folder: &Path, authority: &Authority, clients: Option<&Authority>) -> Si
         certificates: write("certificate.pem", certificate),
         key: write("key.pem", key),
         client_authorities: clients.map(|clients| write("clients.pem", clients.pem())),
+        own: None,
     };
     Site::with(Plan { tls: Some(tls), ..Plan::default() })
 }
