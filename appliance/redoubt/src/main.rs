@@ -13,6 +13,7 @@ mod failure;
 mod first_key;
 mod image;
 mod inspect;
+mod install;
 mod keys;
 mod load;
 mod maintenance;
@@ -139,6 +140,8 @@ forgets the conversation. Example:
     /// From an activated image to one that boots: the box's own steps.
     #[command(subcommand)]
     Image(image::Image),
+    /// Install from the stick that this machine was started from onto its own disk.
+    Install(install::Install),
     /// Help whoever stands before a box whose data do not open.
     Maintenance(maintenance::Maintenance),
     /// Which images open the data: the box's own steps.
@@ -327,6 +330,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Verb::Console(console) => client::block_on(console.run(arguments.config)),
         Verb::Image(step) => step.run(),
+        Verb::Install(install) => install.run(),
         Verb::Maintenance(maintenance) => maintenance.run(),
         Verb::Seal(step) => step.run(),
         Verb::Site(SiteVerb::Check { file }) => site_settings::check(&file),
