@@ -16,6 +16,7 @@ BOOT_TIMEOUT_S = 600
 ACT_TIMEOUT_S = 300
 DISK = "10G"
 ADDRESS = "10.0.2.15/24"
+INSTALLER = "loader/addons/redoubt-install.addon.efi"
 DRILL = "redoubt-drill"
 CUTS_S = (1, 5, 12)
 PROMPT, ANSWER = "Reverse the word lantern.", "nretnal"
@@ -43,12 +44,13 @@ class Bench:
         return self.images / f"redoubt_{version}"
 
     def disk(self, name, version="1", settings=None):
-        """A disk with an image, and the installer's site.toml on its ESP."""
+        """A disk with an image, as the installer leaves it, with site.toml on its ESP."""
         folder = self.folder / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         raw, disk = folder / "image.raw", folder / "disk.qcow2"
         subprocess.run(["cp", "--sparse=always", f"{self.image(version)}.raw", raw], check=True)
+        self.tools.run("mdel", "-i", f"{raw}@@1M", f"::{INSTALLER}")
         if settings is not None:
             site = folder / "site.toml"
             site.write_text(settings)
@@ -255,6 +257,7 @@ def run(bench, everything):
         return made
 
     import campaign
+    import installer
 
     try:
         machine, people = trial("first boot to the first answer", lambda: first_boot(bench))
@@ -269,4 +272,6 @@ def run(bench, everything):
         trial("flipped byte in root", lambda: flipped_root(bench, machine))
     finally:
         bench.cut_power()
+    if everything:
+        installer.campaign(bench, trial)
     return done

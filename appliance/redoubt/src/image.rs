@@ -85,21 +85,29 @@ impl Image {
     }
 }
 
+/// The running image's version, as its os-release(5) has it.
+///
+/// # Errors
+/// Where this is no image of ours.
+pub fn running(os_release: &Path) -> Result<u64, Failure> {
+    let name = os_release.display();
+    let text =
+        fs::read_to_string(os_release).map_err(|error| Failure::new(format!("{name}: {error}")))?;
+    let field = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.map(|value| value.trim_matches('"').to_owned())
+    };
+    let version = field("IMAGE_VERSION").and_then(|version| version.parse().ok());
+    version.ok_or_else(|| Failure::new(format!("{name} names no version of an image")))
+}
+
 impl Places {
     /// The running image's version.
     ///
     /// # Errors
     /// Where this is no image of ours.
     pub fn running(&self) -> Result<u64, Failure> {
-        let name = self.os_release.display();
-        let text = fs::read_to_string(&self.os_release)
-            .map_err(|error| Failure::new(format!("{name}: {error}")))?;
-        let field = |key: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-            line.map(|value| value.trim_matches('"').to_owned())
-        };
-        let version = field("IMAGE_VERSION").and_then(|version| version.parse().ok());
-        version.ok_or_else(|| Failure::new(format!("{name} names no version of an image")))
+        running(&self.os_release)
     }
 
     fn boot_id(&self) -> Result<String, Failure> {

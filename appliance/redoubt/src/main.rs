@@ -14,6 +14,7 @@ mod first_key;
 mod gpu;
 mod image;
 mod inspect;
+mod install;
 mod keys;
 mod leave;
 mod load;
@@ -149,6 +150,8 @@ forgets the conversation. Example:
     /// From an activated image to one that boots: the box's own steps.
     #[command(subcommand)]
     Image(image::Image),
+    /// Install from the stick that this machine was started from onto its own disk.
+    Install(install::Install),
     /// Help whoever stands before a box whose data do not open.
     Maintenance(maintenance::Maintenance),
     /// From a factory reset that operators agreed on to an empty box: the box's own steps.
@@ -344,6 +347,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Console(console) => client::block_on(console.run(arguments.config)),
         Verb::Gpu(step) => step.run(),
         Verb::Image(step) => step.run(),
+        Verb::Install(install) => install.run(),
         Verb::Maintenance(maintenance) => maintenance.run(),
         Verb::Reset(step) => step.run(),
         Verb::Seal(step) => step.run(),

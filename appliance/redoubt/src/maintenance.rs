@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::failure::Failure;
-use crate::{reset, seal};
+use crate::{reset, screen as terminal, seal};
 
 const TEXT: &str = "\x1b[2J\x1b[H\x1b[1;37;41m  Redoubt: maintenance  \x1b[0m
 
@@ -20,9 +20,10 @@ const TEXT: &str = "\x1b[2J\x1b[H\x1b[1;37;41m  Redoubt: maintenance  \x1b[0m
     1  open the data with the recovery key
     2  erase all data, and begin anew with site.toml
     3  try again
+
+  An installer stick writes the image anew, and can leave the data as they are.
 ";
 const ERASE: &str = "ERASE";
-const LINE_BYTES_MAX: u64 = 1024;
 
 /// What is used beside the seal's own places.
 #[derive(Args)]
@@ -73,21 +74,12 @@ impl Maintenance {
 
 /// One question; none where the answer is none of those that are offered.
 fn ask(keyboard: &mut impl BufRead, screen: &mut impl Write) -> io::Result<Option<Choice>> {
-    let mut line = |screen: &mut dyn Write, prompt: &str| -> io::Result<String> {
-        write!(screen, "\n  {prompt} ")?;
-        screen.flush()?;
-        let mut line = String::new();
-        match io::Read::take(&mut *keyboard, LINE_BYTES_MAX).read_line(&mut line)? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(line.trim().to_owned()),
-        }
-    };
     screen.write_all(TEXT.as_bytes())?;
-    Ok(match line(screen, "1, 2 or 3:")?.as_str() {
-        "1" => Some(Choice::Recover(line(screen, "Recovery key:")?)),
+    Ok(match terminal::ask(keyboard, screen, "1, 2 or 3:")?.as_str() {
+        "1" => Some(Choice::Recover(terminal::ask(keyboard, screen, "Recovery key:")?)),
         "2" => {
             let prompt = "Nothing can be brought back. Type ERASE to erase all data:";
-            (line(screen, prompt)? == ERASE).then_some(Choice::Erase)
+            (terminal::ask(keyboard, screen, prompt)? == ERASE).then_some(Choice::Erase)
         }
         "3" => Some(Choice::Restart),
         _ => None,

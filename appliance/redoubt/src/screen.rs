@@ -1,13 +1,15 @@
 //! What reaches the terminal: text from files, models and servers without control characters,
-//! output that may be piped into a program that stops reading, and the phrases that the status and
-//! the screen share.
+//! output that may be piped into a program that stops reading, questions to whoever stands before a
+//! box, and the phrases that the status and the screen share.
 
 use std::borrow::Cow;
-use std::io::{ErrorKind, Write};
+use std::io::{self, BufRead, ErrorKind, Read, Write};
 
 use serde_json::Value;
 
 use crate::failure::Failure;
+
+const LINE_BYTES_MAX: u64 = 1024;
 
 /// The text with control characters spelled out, but for line breaks and tabs: what a model or a
 /// file says must not move the cursor or rename the window.
@@ -60,6 +62,24 @@ pub fn show(text: &str) -> Result<(), Failure> {
             Err(Failure::new(format!("writing to standard output: {error}")))
         }
         _ => Ok(()),
+    }
+}
+
+/// Asks at the box's own keyboard: the next line, without spaces at its ends.
+///
+/// # Errors
+/// Where the keyboard has ended, too.
+pub fn ask(
+    keyboard: &mut impl BufRead,
+    screen: &mut impl Write,
+    question: &str,
+) -> io::Result<String> {
+    write!(screen, "\n  {question} ")?;
+    screen.flush()?;
+    let mut line = String::new();
+    match Read::take(keyboard, LINE_BYTES_MAX).read_line(&mut line)? {
+        0 => Err(ErrorKind::UnexpectedEof.into()),
+        _ => Ok(line.trim().to_owned()),
     }
 }
 

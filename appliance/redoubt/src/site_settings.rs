@@ -42,15 +42,22 @@ fn load(path: &Path) -> Result<Settings, Failure> {
 
 /// Checks a file and says what it comes to.
 pub fn check(path: &Path) -> Result<(), Failure> {
+    screen::show(&format!("{} can be used.\n{}", path.display(), said(path)?))
+}
+
+/// What a file comes to, on lines of their own.
+///
+/// # Errors
+/// Where it cannot be used.
+pub fn said(path: &Path) -> Result<String, Failure> {
     let settings = load(path)?;
     let operators = match settings.operators.as_slice() {
         [] => "whoever reads the pairing codes off the screen".to_owned(),
         named => named.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", "),
     };
-    screen::show(&format!(
-        "{} can be used.\n  host name        {}\n  address          {:?}\n  network card     {}\n  \
+    Ok(format!(
+        "  host name        {}\n  address          {}\n  network card     {}\n  \
          TLS names        {}\n  first operators  {operators}\n",
-        path.display(),
         settings.host_name,
         settings.address,
         settings.mac.as_deref().unwrap_or("every one; name its 'mac' where there are several"),
@@ -126,7 +133,7 @@ impl Apply {
             return Ok(settings);
         }
         Err(Failure::new("nobody has said yet what this box is called and how it is reached")
-            .hint("plug in the installer stick with site.toml, or reboot with it"))
+            .hint("install the box from a stick that has a site.toml"))
     }
 
     /// The server's configuration.

@@ -4,7 +4,7 @@
 //! Pure: it reads text and gives text. It knows nothing of keys' forms: whoever checks operators'
 //! keys is told them as they stand.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -57,6 +57,18 @@ impl Address {
         match self {
             Address::Given { address: IpAddr::V6(_), .. } => Ipv6Addr::UNSPECIFIED.into(),
             _ => Ipv4Addr::UNSPECIFIED.into(),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Dhcp => f.write_str("from DHCP"),
+            Address::Given { address, prefix, gateway: None } => write!(f, "{address}/{prefix}"),
+            Address::Given { address, prefix, gateway: Some(gateway) } => {
+                write!(f, "{address}/{prefix}, gateway {gateway}")
+            }
         }
     }
 }
@@ -292,6 +304,7 @@ mod tests {
         let settings = with(text).unwrap();
         assert_eq!(settings.names(), ["box-7", "192.0.2.7", "ai.example", "10.1.2.3"]);
         assert_eq!(settings.operators[1].name, "ben");
+        assert_eq!(settings.address.to_string(), "192.0.2.7/24, gateway 192.0.2.1");
         let network = settings.network_file();
         for line in [
             "PermanentMACAddress=52:54:00:ab:cd:ef",
