@@ -103,8 +103,8 @@ fn told(verified: &Verified) -> String {
     let Verified { record, checkpoint } = verified;
     let mut told = format!(
         "{} has signed that its data end.\n  key        {}\n  time       {} by its own timer, {} \
-         at least\n  asked      {} (key {})\n  agreed     {} (key {})\n  proposal   {}\n  image      \
-         {}, program {}\n  audit log  {} entries, root {}\n  destroyed\n",
+         at least\n  asked      {} (key {})\n  agreed     {} (key {})\n  proposal   {}\n  \
+         image      {}, program {}\n  audit log  {} entries, root {}\n  destroyed\n",
         record.site,
         record.public_key,
         iso_8601(record.time.estimate_unix_s),

@@ -3,9 +3,10 @@
 //!
 //! A mark is written over the beginning of the LUKS2 header first. From then on the data open no
 //! more, and every start goes on from there, before anything else looks at them: the key slots are
-//! overwritten again, and systemd-repart makes the partition anew as at the first boot. On a running
-//! box it could not, since the partition is in use there; and the EFI variable FactoryReset, which
-//! asks for the same, counts in an initrd alone, where this image has no systemd-repart.
+//! overwritten again, and systemd-repart makes the partition anew as at the first boot. On a
+//! running box it could not, since the partition is in use there; and the EFI variable
+//! FactoryReset, which asks for the same, counts in an initrd alone, where this image has no
+//! systemd-repart.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};

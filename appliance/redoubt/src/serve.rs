@@ -51,9 +51,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     if let Some(names) = config.own_names() {
         own_certificate::ensure(&config.state_dir, names, &site)?;
     }
-    let certificate = config.tls()?.map(|files| Certificate::open(&Disk::real(), files));
-    let certificate = certificate.transpose().map_err(|error| cannot_listen(error.into()))?;
-    let certificate = certificate.map(Arc::new);
+    let certificate = certificate(&config)?;
     let (state_dir, shown) = (config.state_dir.clone(), certificate.clone());
     let board = Board { state_dir, site, certificate: shown };
     let show_codes: ShowCodes = Box::new(move |operators| {
@@ -127,6 +125,12 @@ fn untrusted(error: TrustedError) -> Failure {
         ),
         _ => failure,
     }
+}
+
+fn certificate(config: &Config) -> Result<Option<Arc<Certificate>>, Failure> {
+    let certificate = config.tls()?.map(|files| Certificate::open(&Disk::real(), files));
+    let certificate = certificate.transpose().map_err(|error| cannot_listen(error.into()))?;
+    Ok(certificate.map(Arc::new))
 }
 
 fn cannot_listen(error: ListenError) -> Failure {
