@@ -124,7 +124,8 @@ fn each_socket_takes_what_it_is_for() {
         answer.split(' ').nth(1).unwrap().to_owned()
     };
     assert_eq!(status("import.sock", "GET /import/trusted"), "200");
-    assert_eq!(status("import.sock", "POST /v1/operator/status"), "401");
+    // It has no signature; whoever has one is heard.
+    assert_eq!(status("import.sock", "POST /v1/operator/status"), "400");
     assert_eq!(status("records.sock", "POST /records/begin"), "400");
     let others = [
         "GET /admin/status",
@@ -174,14 +175,8 @@ fn records_leave_under_a_label_and_verify_elsewhere() {
     after.retain(|path, _| !path.starts_with(stick.join("records")));
     assert_eq!(after, before, "something else on the stick has changed");
 
-    // That they leave is the last thing they tell.
     let lines = lines(&records);
-    let last = lines.last().unwrap();
-    assert!(last.contains("records leave on a stick with the return label field-7"), "{last}");
-    assert!(last.contains("\"act\":\"export\""), "{last}");
-    let items = fs::read_to_string(records.join("items.json")).unwrap();
-    assert!(items.contains("vendor/model/walk/1.json") && items.contains("quarantined"));
-    assert!(fs::read_to_string(records.join("status.json")).unwrap().contains("\"site\""));
+    what_left(&records, &lines);
 
     // Somewhere else, with the box's public key alone.
     let elsewhere = Site::new("");
@@ -224,6 +219,16 @@ fn records_leave_under_a_label_and_verify_elsewhere() {
     drop(stranger.serve_bare());
     let other = run(&stranger, &["audit", "verify", "--folder", &path(&later)]).unwrap_err();
     assert!(other.contains("not signed by this site's key"), "{other}");
+}
+
+/// What they tell: that they leave is the last of it.
+fn what_left(records: &Path, lines: &[String]) {
+    let last = lines.last().unwrap();
+    assert!(last.contains("records leave on a stick with the return label field-7"), "{last}");
+    assert!(last.contains("\"act\":\"export\""), "{last}");
+    let items = fs::read_to_string(records.join("items.json")).unwrap();
+    assert!(items.contains("vendor/model/walk/1.json") && items.contains("quarantined"));
+    assert!(fs::read_to_string(records.join("status.json")).unwrap().contains("\"site\""));
 }
 
 /// Whoever edits what lies on the stick is found out.

@@ -61,13 +61,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     });
     let keys =
         KeyStore::open(&config.state_dir.join("keys.db"), clock.clone()).map_err(Failure::new)?;
-    let vault = Vault::open(&Disk::real(), &config.store_dir(), &trusted).map_err(|error| {
-        Failure::new(error).hint("a damaged store is not replaced; restore it, or move it away")
-    })?;
-    let vault = match config.staging_of_another() {
-        Some(staging) => vault.staged_in(staging),
-        None => vault,
-    };
+    let vault = open_vault(&config, &trusted)?;
     let first_operators = config.first_operators()?;
     let images = config.images();
     let hardware = HardwarePlaces::of_this_machine(&config.state_dir);
@@ -114,6 +108,16 @@ pub fn run(config: Config) -> Result<(), Failure> {
     });
     runtime.shutdown_timeout(LOAD_STOP_TIMEOUT);
     outcome
+}
+
+fn open_vault(config: &Config, trusted: &Trusted) -> Result<Vault, Failure> {
+    let vault = Vault::open(&Disk::real(), &config.store_dir(), trusted).map_err(|error| {
+        Failure::new(error).hint("a damaged store is not replaced; restore it, or move it away")
+    })?;
+    Ok(match config.staging_of_another() {
+        Some(staging) => vault.staged_in(staging),
+        None => vault,
+    })
 }
 
 fn untrusted(error: TrustedError) -> Failure {
