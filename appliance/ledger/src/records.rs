@@ -179,7 +179,10 @@ pub fn verify(
             return Err(wrong(ENTRIES, "the manifest says that they are others"));
         }
         let mut extract = Extract::after(before, &checkpoint, kept)?;
-        lines(&folder.join(ENTRIES), &mut |line| Ok(drop(extract.push(line)?)))?;
+        lines(&folder.join(ENTRIES), &mut |line| {
+            extract.push(line)?;
+            Ok(())
+        })?;
         extract.finish()?;
     }
     let mut strays = disk.list(folder)?;

@@ -113,7 +113,7 @@ pub async fn confirm(
         Failure::new(format!("no proposal {id} waits"))
             .hint("'redoubt-operator proposals list' shows those that do")
     })?;
-    if proposal.site != session.site() {
+    if proposal.site != session.requests_site() {
         return Err(Failure::new(format!("proposal {id} is for another site")));
     }
     let body = proposal.body()?;

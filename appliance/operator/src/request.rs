@@ -101,7 +101,7 @@ impl Session {
     }
 
     /// The box's site, as requests name it.
-    pub fn site(&self) -> &str {
+    pub fn requests_site(&self) -> &str {
         &self.site.id
     }
 

@@ -130,8 +130,8 @@ impl Stick {
 fn is_on_linux_file_system(folder: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let is_here = |line: &&str| line.split(' ').nth(4).map(Path::new) == Some(folder);
-    let types = mounts.lines().filter(is_here).filter_map(|line| line.split_once(" - "));
-    types.last().is_some_and(|(_, after)| after.starts_with("ext4 "))
+    let mut types = mounts.lines().filter(is_here).filter_map(|line| line.split_once(" - "));
+    types.next_back().is_some_and(|(_, after)| after.starts_with("ext4 "))
 }
 
 /// A path on the stick, without where that is mounted.
