@@ -2,16 +2,16 @@
 //! type: alone or among fifteen others, in any chunks, with its prefix cached or not, after giving
 //! way or not, with drafts or without.
 //!
-//! The drill model's weights in each type, by a real engine over the reference executor's serving
-//! mode. What is compared are log-probabilities of the two hundred likeliest tokens at each step.
+//! The drill model's weights in each type, by a real engine over the CPU executor. What is compared
+//! are log-probabilities of the two hundred likeliest tokens at each step.
 
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 use std::sync::Arc;
 use std::thread;
 
+use compute::cpu::{Cpu, Settings};
 use compute::map;
-use compute::reference::{Mode, Reference};
 use e2e::{places, written_gguf};
 use engine::{
     Config, Distribution, Event, Handle, Lane, Logprobs, Request, Sampling, Stats, Tenant, Token,
@@ -66,8 +66,8 @@ fn drain(mut stream: TokenStream) -> Vec<Token> {
 
 fn start(weights: &Weights, config: Config, blocks: usize) -> Handle {
     let plan = models::family::plan(weights).unwrap();
-    let reference = Reference::load(&plan, weights, Mode::Serving, blocks, &mut |_| {}).unwrap();
-    engine::start(Box::new(reference), config).unwrap()
+    let executor = Cpu::load(&plan, weights, Settings::default(), blocks, &mut |_| {}).unwrap();
+    engine::start(Box::new(executor), config).unwrap()
 }
 
 fn together(engine: &Handle) -> Vec<Vec<Token>> {

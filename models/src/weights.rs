@@ -4,13 +4,29 @@
 //! it hands out was bounds-checked when the file was read.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::dtype::DType;
 use crate::{gguf, safetensors};
 
-/// The bytes of a whole model file: a mapping, or a buffer.
-pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+/// What holds the bytes of a whole model file: a mapping, or a buffer.
+pub trait Held: Send + Sync {
+    /// All of them.
+    fn bytes(&self) -> &[u8];
+
+    /// A range is not read soon: a mapping's memory may go, and comes back when it is read.
+    fn unused(&self, _range: Range<usize>) {}
+}
+
+impl<T: AsRef<[u8]> + Send + Sync> Held for T {
+    fn bytes(&self) -> &[u8] {
+        self.as_ref()
+    }
+}
+
+/// The bytes of a whole model file.
+pub type Bytes = Arc<dyn Held>;
 
 /// A tensor of a file: its verified place and shape.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,7 +121,7 @@ impl Weights {
     /// [`WeightsError::Changed`] when the length is not the one that was verified.
     pub fn new(container: impl Into<Container>, bytes: Bytes) -> Result<Weights, WeightsError> {
         let container = container.into();
-        let (actual, expected) = ((*bytes).as_ref().len() as u64, container.file_bytes());
+        let (actual, expected) = (bytes.bytes().len() as u64, container.file_bytes());
         if actual != expected {
             return Err(WeightsError::Changed { expected, actual });
         }
@@ -124,7 +140,7 @@ impl Weights {
 
     /// The whole file that has the tensors.
     pub fn bytes(&self) -> &[u8] {
-        (*self.bytes).as_ref()
+        self.bytes.bytes()
     }
 
     /// Whether the file has a tensor of that name.
@@ -141,6 +157,15 @@ impl Weights {
             self.tensors().get(name).ok_or_else(|| WeightsError::Missing(name.to_owned()))?;
         let bytes = self.slice(info.offset, info.bytes);
         Ok(Weight { shape: &info.shape, dtype: info.dtype, bytes })
+    }
+
+    /// A tensor is not read soon; one that is not there never is.
+    pub fn unused(&self, name: &str) {
+        if let Some(info) = self.tensors().get(name) {
+            let start = usize::try_from(info.offset).expect("offset lies inside mapped bytes");
+            let len = usize::try_from(info.bytes).expect("extent lies inside mapped bytes");
+            self.bytes.unused(start..start + len);
+        }
     }
 
     /// Bytes of an extent that was verified.

@@ -1,31 +1,55 @@
-//! Runs the reference executor over one sequence at a time.
+//! Runs an executor over one sequence at a time.
 
 use std::path::Path;
 
 use compute::batch::{BLOCK_LEN, Batch, Logits, Row};
+use compute::cpu::{Cpu, Settings};
 use compute::executor::Executor;
 use compute::map;
 use compute::pool;
 use compute::reference::{Mode, Reference};
 use models::plan::Plan;
+use models::weights::Weights;
 
 /// A model, loaded, with room for one sequence.
 pub struct Runner {
-    model: Reference,
+    model: Box<dyn Executor>,
     table: Vec<u32>,
 }
 
 impl Runner {
-    /// Opens and loads a model file.
+    /// Opens and loads a model file on the reference executor.
     ///
     /// # Panics
     /// When it cannot be loaded.
     pub fn load(path: &Path, mode: Mode, positions: usize) -> Runner {
+        Runner::with(path, positions, |plan, weights, blocks| {
+            let model = Reference::load(plan, weights, mode, blocks, &mut |_| {});
+            Box::new(model.expect("weights that load"))
+        })
+    }
+
+    /// The same on the CPU executor.
+    ///
+    /// # Panics
+    /// When it cannot be loaded.
+    pub fn on_cpu(path: &Path, positions: usize) -> Runner {
+        Runner::with(path, positions, |plan, weights, blocks| {
+            assert!(Cpu::fits(plan), "a model of other shapes");
+            let model = Cpu::load(plan, weights, Settings::default(), blocks, &mut |_| {});
+            Box::new(model.expect("weights that load"))
+        })
+    }
+
+    fn with(
+        path: &Path,
+        positions: usize,
+        load: impl FnOnce(&Plan, &Weights, usize) -> Box<dyn Executor>,
+    ) -> Runner {
         let weights = map::open(path).expect("a file that opens");
         let plan = models::family::plan(&weights).expect("a family that we run");
         let blocks = positions.div_ceil(BLOCK_LEN);
-        let model =
-            Reference::load(&plan, &weights, mode, blocks, &mut |_| {}).expect("weights that load");
+        let model = load(&plan, &weights, blocks);
         Runner { model, table: (0..blocks as u32).collect() }
     }
 

@@ -1,10 +1,11 @@
-//! Times the reference executor on a model file: `cargo run --release -p compute --example steps
-//! -- FILE [ROWS]`: one prompt of ROWS tokens, then decoding, tokens per second of each.
+//! Times an executor on a model file: `cargo run --release -p compute --example steps -- FILE [ROWS
+//! [THREADS|reference]]`: one prompt of ROWS tokens, then decoding, tokens per second of each.
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use compute::batch::{BLOCK_LEN, Batch, Row};
+use compute::cpu::{Cpu, Settings};
 use compute::executor::Executor;
 use compute::map;
 use compute::reference::{Mode, Reference};
@@ -19,7 +20,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let weights = map::open(&path)?;
     let plan = models::family::plan(&weights)?;
     let blocks = ((prompt_len + DECODED) as usize).div_ceil(BLOCK_LEN);
-    let mut model = Reference::load(&plan, &weights, Mode::Serving, blocks, &mut |_| {})?;
+    let how = arguments.next();
+    let mut model: Box<dyn Executor> = match how.as_deref() {
+        Some("reference") => {
+            Box::new(Reference::load(&plan, &weights, Mode::Serving, blocks, &mut |_| {})?)
+        }
+        threads => {
+            let threads = threads.map(str::parse).transpose()?;
+            let settings = Settings { threads, tier: None };
+            Box::new(Cpu::load(&plan, &weights, settings, blocks, &mut |_| {})?)
+        }
+    };
     println!("loaded in {:.2} s", began.elapsed().as_secs_f64());
     let table: Vec<u32> = (0..blocks as u32).collect();
     let tables = [table.as_slice()];

@@ -34,6 +34,18 @@ pub struct Batch<'a> {
     pub hidden: &'a [u32],
 }
 
+impl Batch<'_> {
+    /// Per sequence, one more than the largest position among its rows.
+    pub(crate) fn ends(&self) -> Vec<usize> {
+        let mut ends = vec![0; self.tables.len()];
+        for row in self.rows {
+            let end = &mut ends[row.sequence as usize];
+            *end = (*end).max(row.position as usize + 1);
+        }
+        ends
+    }
+}
+
 /// What a step gives back.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Computed {

@@ -1,6 +1,18 @@
-//! What is there to compute on: the memory that models may have.
+//! What is there to compute on: cores, and the memory that models may have.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+
+/// Cores that this process may run on, each once however many threads it has; one at least.
+pub fn cores() -> usize {
+    let may = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let siblings = |cpu: usize| {
+        let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+        std::fs::read_to_string(path).ok()
+    };
+    let cores: BTreeSet<String> = (0..).map_while(siblings).collect();
+    if cores.is_empty() { may } else { may.min(cores.len()) }
+}
 
 /// Bytes of memory that this process may use at most: the machine's, or what its control group has.
 pub fn memory_bytes() -> u64 {
@@ -23,6 +35,12 @@ pub fn memory_bytes() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_a_core_and_no_more_than_threads() {
+        let threads = std::thread::available_parallelism().unwrap().get();
+        assert!((1..=threads).contains(&cores()), "{}", cores());
+    }
 
     #[test]
     fn there_is_some_memory_and_no_more_than_the_machine_has() {

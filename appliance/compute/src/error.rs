@@ -60,6 +60,12 @@ pub enum ComputeError {
         /// What was asked for.
         bytes: usize,
     },
+    /// The packed weights do not fit into memory.
+    #[error("a weight of {bytes} bytes cannot be allocated; serve fewer or smaller models")]
+    WeightMemory {
+        /// What was asked for.
+        bytes: usize,
+    },
     /// Wanted rows stand out of order.
     #[error("wanted row {output} does not come after the one before it")]
     OutputOrder {

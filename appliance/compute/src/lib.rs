@@ -4,6 +4,7 @@
 //! memory and speed stays below this crate's public face.
 
 pub mod batch;
+pub mod cpu;
 pub mod device;
 pub mod executor;
 pub mod map;
@@ -11,7 +12,10 @@ pub mod pool;
 pub mod reference;
 pub mod vectors;
 
+mod elementwise;
 mod error;
+mod limits;
 mod rows;
+mod tables;
 
 pub use error::ComputeError;

@@ -5,13 +5,14 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use models::gguf::{self, GgufError};
 use models::safetensors::{self, FILES, Files, SafetensorsError};
-use models::weights::{Bytes, Container, Weights, WeightsError};
+use models::weights::{Bytes, Container, Held, Weights, WeightsError};
 
 /// Why a model file cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -128,5 +129,28 @@ fn map(file: &File) -> std::io::Result<Bytes> {
     // bytes would change under us; the model store never writes to a file once it is in place,
     // and what a user serves from elsewhere is documented as not to be changed while served.
     let map = unsafe { Mmap::map(file)? };
-    Ok(Arc::new(map))
+    Ok(Arc::new(Mapped(map)))
+}
+
+/// A mapped file.
+struct Mapped(Mmap);
+
+impl Held for Mapped {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn unused(&self, range: Range<usize>) {
+        // Whole pages alone: their neighbours may be in use.
+        let page = rustix::param::page_size();
+        let (begin, end) = (range.start.next_multiple_of(page), range.end / page * page);
+        if begin < end {
+            // SAFETY: the mapping is of a file and was never written to: its pages read as before.
+            let advice = unsafe {
+                self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, begin, end - begin)
+            };
+            // What the system does not take stays; nothing else changes.
+            drop(advice);
+        }
+    }
 }

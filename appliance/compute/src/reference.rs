@@ -6,9 +6,9 @@
 
 mod attention;
 mod cache;
-mod decode;
+pub(crate) mod decode;
 mod lanes;
-mod linear;
+pub(crate) mod linear;
 mod steps;
 mod tile;
 
@@ -19,7 +19,10 @@ use models::weights::Weights;
 
 use crate::ComputeError;
 use crate::batch::{BLOCK_LEN, Batch, Computed, Hidden, Logits};
+use crate::elementwise::add_bias;
 use crate::executor::Executor;
+use crate::limits::{Limits, merged, places};
+use crate::tables;
 use cache::Cache;
 pub use linear::ggml;
 use linear::{Linear, Stored};
@@ -73,7 +76,7 @@ impl Reference {
         blocks: usize,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Reference, ComputeError> {
-        let tables = steps::tables(plan);
+        let tables = tables::tables(plan);
         let projection = plan.head.projection.as_ref().map(|projection| projection.weight.0);
         let mut loaded = Vec::with_capacity(plan.weights.len());
         let mut done = 0;
@@ -96,7 +99,7 @@ impl Reference {
         Ok(Reference {
             weights: loaded,
             head: head.transpose()?,
-            positions: steps::positions(plan),
+            positions: tables::positions(plan),
             caches,
             blocks,
             slots: vec![Vec::new(); plan.slots.len()],
@@ -153,56 +156,17 @@ impl Reference {
             head.forward(&self.slots[self.plan.head.hidden.0], &mut values)?;
         }
         if let Some(bias) = projection.bias {
-            steps::add_bias(&mut values, self.vector(bias));
+            add_bias(&mut values, self.vector(bias));
         }
         Ok(Logits { vocabulary_len, values })
     }
 
-    /// Everything that the batch names is there, so that no step can fail half-way for it.
-    fn check(&self, batch: &Batch<'_>) -> Result<(), ComputeError> {
-        let index = |what, index: u32, len: usize| match (index as usize) < len {
-            true => Ok(()),
-            false => Err(ComputeError::Index { what, index, len }),
-        };
-        batch.tables.iter().try_for_each(|table| self.check_blocks(table.iter()))?;
-        for row in batch.rows {
-            index("sequence", row.sequence, batch.tables.len())?;
-            let blocks = batch.tables[row.sequence as usize].len();
-            if row.position as usize >= blocks * BLOCK_LEN {
-                return Err(ComputeError::Position { position: row.position, blocks });
-            }
-            if let Some(positions) = self.positions.filter(|&n| row.position as usize >= n) {
-                return Err(ComputeError::Context { position: row.position, positions });
-            }
-            let vocabulary_len = self.plan.vocabulary_len;
-            if row.token as usize >= vocabulary_len {
-                return Err(ComputeError::Token { token: row.token, vocabulary_len });
-            }
-        }
-        if self.head.is_none() && !batch.outputs.is_empty() {
-            return Err(ComputeError::NoLogits);
-        }
-        // Kept rows are moved forward in place: only ever to where no wanted row still stands.
-        for wanted in [batch.outputs, batch.hidden] {
-            let mut next = 0;
-            for &output in wanted {
-                index("row", output, batch.rows.len())?;
-                if output < next {
-                    return Err(ComputeError::OutputOrder { output });
-                }
-                next = output + 1;
-            }
-        }
-        Ok(())
-    }
-
-    fn check_blocks<'a>(
-        &self,
-        mut blocks: impl Iterator<Item = &'a u32>,
-    ) -> Result<(), ComputeError> {
-        match blocks.find(|block| **block as usize >= self.blocks) {
-            Some(&block) => Err(ComputeError::Block { block, blocks: self.blocks }),
-            None => Ok(()),
+    fn limits(&self) -> Limits {
+        Limits {
+            blocks: self.blocks,
+            positions: self.positions,
+            vocabulary_len: self.plan.vocabulary_len,
+            has_logits: self.head.is_some(),
         }
     }
 }
@@ -225,7 +189,7 @@ impl Executor for Reference {
     }
 
     fn step(&mut self, batch: &Batch<'_>) -> Result<Computed, ComputeError> {
-        self.check(batch)?;
+        self.limits().check(batch)?;
         let plan = Arc::clone(&self.plan);
         for (slot, info) in self.slots.iter_mut().zip(&plan.slots) {
             slot.resize(batch.rows.len() * info.width, 0.0);
@@ -237,7 +201,7 @@ impl Executor for Reference {
     }
 
     fn copy_blocks(&mut self, pairs: &[(u32, u32)]) -> Result<(), ComputeError> {
-        self.check_blocks(pairs.iter().flat_map(|(from, to)| [from, to]))?;
+        self.limits().check_blocks(pairs.iter().flat_map(|(from, to)| [from, to]))?;
         for cache in &mut self.caches {
             pairs.iter().for_each(|&(from, to)| cache.copy(from, to));
         }
@@ -245,7 +209,7 @@ impl Executor for Reference {
     }
 
     fn clear_blocks(&mut self, blocks: &[u32]) -> Result<(), ComputeError> {
-        self.check_blocks(blocks.iter())?;
+        self.limits().check_blocks(blocks.iter())?;
         for cache in &mut self.caches {
             blocks.iter().for_each(|&block| cache.clear(block));
         }
@@ -253,24 +217,10 @@ impl Executor for Reference {
     }
 
     fn release_blocks(&mut self, blocks: &[u32]) -> Result<(), ComputeError> {
-        self.check_blocks(blocks.iter())?;
+        self.limits().check_blocks(blocks.iter())?;
         for cache in &mut self.caches {
             blocks.iter().for_each(|&block| cache.release(block));
         }
         Ok(())
     }
-}
-
-/// The rows of either list, ascending, each once.
-fn merged(a: &[u32], b: &[u32]) -> Vec<u32> {
-    let mut rows = [a, b].concat();
-    rows.sort_unstable();
-    rows.dedup();
-    rows
-}
-
-/// Where `rows` stand in `kept`, which has them all.
-fn places(rows: &[u32], kept: &[u32]) -> Vec<u32> {
-    let place = |row| kept.binary_search(row).expect("every wanted row is kept") as u32;
-    rows.iter().map(place).collect()
 }

@@ -64,6 +64,18 @@ tiered! {
     }
 }
 
+tiered! {
+    /// `x = x / (1 + e^-x)`, to a few units in the last place.
+    pub fn silu(x: &mut [f32]) {
+        for x in x {
+            // Of e^x and e^-x the one that cannot overflow.
+            let small = exponential(-x.abs());
+            let over = if *x < 0.0 { small } else { 1.0 };
+            *x = *x * over / (1.0 + small);
+        }
+    }
+}
+
 /// e^x for x <= 0, to two units in the last place; nothing for less than -87 and for what is no
 /// number. A polynomial on [-ln 2 / 2, ln 2 / 2] (the Taylor series' first seven terms), times a
 /// power of two: plain arithmetic, the same everywhere, in vectors.
@@ -104,6 +116,21 @@ mod tests {
         let mut out = [f32::NAN; 4];
         exponentials(&[3.0, f32::NEG_INFINITY, f32::NAN, -85.0], 3.0, 1.0, &mut out);
         assert_eq!(out, [1.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_silu_is_what_it_says() {
+        let mut x: Vec<f32> = (-200_000..200_000).map(|i| i as f32 * 1e-3).collect();
+        let before = x.clone();
+        silu(&mut x);
+        for (before, value) in before.into_iter().zip(x) {
+            let right = f64::from(before) / (1.0 + (-f64::from(before)).exp());
+            let error = (f64::from(value) - right).abs();
+            assert!(error <= 1e-6 * right.abs() + 1e-34, "{before}: {value} {right}");
+        }
+        let mut odd = [f32::NAN, f32::INFINITY, 0.0];
+        silu(&mut odd);
+        assert!(odd[0].is_nan() && odd[1] == f32::INFINITY && odd[2] == 0.0, "{odd:?}");
     }
 
     #[test]

@@ -37,13 +37,15 @@ fn describe(source: &Source, weights: &Weights, out: &mut String) -> Result<(), 
 }
 
 fn types(weights: &Weights, out: &mut String) {
-    let mut types: BTreeMap<DType, (usize, u64)> = BTreeMap::new();
+    let mut types: BTreeMap<DType, (usize, u64, bool)> = BTreeMap::new();
     for tensor in weights.tensors().values() {
         let entry = types.entry(tensor.dtype).or_default();
-        *entry = (entry.0 + 1, entry.1 + tensor.bytes);
+        *entry = (entry.0 + 1, entry.1 + tensor.bytes, entry.2 || tensor.shape.len() > 1);
     }
-    for (dtype, (count, bytes)) in types {
-        out.push_str(&format!("  {dtype:<6} {count:>5} tensors {bytes:>14} bytes\n"));
+    for (dtype, (count, bytes, has_matrices)) in types {
+        let is_slow = has_matrices && !compute::cpu::is_packed(dtype);
+        let how = if is_slow { ", decoded as they are used: slower" } else { "" };
+        out.push_str(&format!("  {dtype:<6} {count:>5} tensors {bytes:>14} bytes{how}\n"));
     }
 }
 

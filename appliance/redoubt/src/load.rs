@@ -11,6 +11,9 @@ use std::time::Duration;
 use bundle::{Digest, ItemFile};
 use compute::batch::BLOCK_LEN;
 use compute::map::{self, MapError};
+use compute::ComputeError;
+use compute::cpu::{Cpu, Settings};
+use compute::executor::Executor;
 use compute::reference::{Mode, Reference};
 use engine::{Engine, Handle, Needs};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -155,7 +158,8 @@ pub fn look(
     };
     let version = env!("CARGO_PKG_VERSION");
     let files = files_sha256.map(|files| format!("-{}", &files[..12])).unwrap_or_default();
-    let fingerprint = format!("redoubt-{version}/reference/cpu/{}{files}", &sha256[..12]);
+    let executor = if Cpu::fits(&opened.plan) { "packed" } else { "reference" };
+    let fingerprint = format!("redoubt-{version}/{executor}/cpu/{}{files}", &sha256[..12]);
     let created_unix_seconds = clock.unix_seconds();
     let kind = match opened.text {
         TextSide::Decoder { .. } => Kind::Chat,
@@ -287,11 +291,11 @@ fn load(source: &Source, terms: &Terms, opened: &Opened) -> Result<Handle, LoadE
     let config = &terms.config;
     let weight_bytes: u64 = weights.tensors().values().map(|tensor| tensor.bytes).sum();
     let blocks = blocks(plan, config)?;
-    let cache_bytes = Reference::cache_bytes(plan, blocks.least) as u64;
+    let cache_bytes = cache_bytes(plan, blocks.least) as u64;
     let reservation = terms.engine.reserve(Needs { weight_bytes, cache_bytes })?;
     let bar = bar(terms, "loading", weight_bytes);
     let mut progress = |done| bar.set_position(done);
-    let executor = Reference::load(plan, weights, Mode::Serving, blocks.most, &mut progress)
+    let executor = executor(plan, weights, blocks.most, &mut progress)
         .map_err(|error| LoadError::Failed(format!("{source}: {error}")))?;
     bar.finish_and_clear();
     let config = engine::Config {
@@ -302,7 +306,30 @@ fn load(source: &Source, terms: &Terms, opened: &Opened) -> Result<Handle, LoadE
         draft_len_max: DRAFT_LEN_MAX,
         draft_running_max: DRAFT_RUNNING_MAX,
     };
-    Ok(terms.engine.add(Box::new(executor), config, reservation))
+    Ok(terms.engine.add(executor, config, reservation))
+}
+
+/// The model on the CPU: by the executor that is made for it, or by the reference where its shapes
+/// are not that one's.
+fn executor(
+    plan: &Plan,
+    weights: &Weights,
+    blocks: usize,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Box<dyn Executor>, ComputeError> {
+    if Cpu::fits(plan) {
+        return Ok(Box::new(Cpu::load(plan, weights, Settings::default(), blocks, progress)?));
+    }
+    tracing::warn!(model = plan.architecture, "no fast path for this model's shapes");
+    Ok(Box::new(Reference::load(plan, weights, Mode::Serving, blocks, progress)?))
+}
+
+/// Bytes that the executor's cache takes.
+fn cache_bytes(plan: &Plan, blocks: usize) -> usize {
+    match Cpu::fits(plan) {
+        true => Cpu::cache_bytes(plan, blocks),
+        false => Reference::cache_bytes(plan, blocks),
+    }
 }
 
 fn plan(source: &Source, weights: &Weights) -> Result<Plan, Failure> {
@@ -364,7 +391,7 @@ struct Blocks {
 }
 
 fn blocks(plan: &Plan, config: &Config) -> Result<Blocks, LoadError> {
-    let block_bytes = Reference::cache_bytes(plan, 1).max(1);
+    let block_bytes = cache_bytes(plan, 1).max(1);
     let allowed = (config.kv_cache_mib << 20) / block_bytes;
     if allowed == 0 {
         return Err(LoadError::Failed(format!(

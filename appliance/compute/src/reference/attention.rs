@@ -18,16 +18,6 @@ pub(super) struct Attention<'a> {
     pub ends: Option<Vec<usize>>,
 }
 
-/// Per sequence, one more than the largest position among its rows.
-pub(super) fn ends(rows: &[Row], sequences: usize) -> Vec<usize> {
-    let mut ends = vec![0; sequences];
-    for row in rows {
-        let end = &mut ends[row.sequence as usize];
-        *end = (*end).max(row.position as usize + 1);
-    }
-    ends
-}
-
 impl Attention<'_> {
     /// `queries` and `out` are `(rows, heads * head_dim)`.
     pub fn forward(&self, queries: &[f32], out: &mut [f32]) {

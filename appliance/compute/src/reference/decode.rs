@@ -9,7 +9,7 @@ use super::lanes::{LANES, Lanes, by_tier};
 
 by_tier! {
     /// Decodes whole blocks: `bytes` holds exactly `out.len()` elements.
-    pub(super) fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) = blocks
+    pub(crate) fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) = blocks
 }
 
 #[inline(always)]

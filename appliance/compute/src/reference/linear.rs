@@ -18,7 +18,7 @@ use crate::ComputeError;
 use crate::rows::for_each_chunk;
 
 /// A matrix that maps `columns` to `rows`.
-pub(super) struct Linear {
+pub(crate) struct Linear {
     rows: usize,
     columns: usize,
     kind: Kind,
@@ -32,7 +32,7 @@ enum Kind {
 }
 
 /// A tensor by name; looking it up costs nothing beside reading it.
-pub(super) struct Stored {
+pub(crate) struct Stored {
     weights: Weights,
     name: String,
 }
@@ -124,7 +124,7 @@ const TILE_ROWS_MIN: usize = 8;
 const TILE_ROWS_MAX: usize = 32;
 
 /// All elements of a weight as F32.
-pub(super) fn floats(weight: &Weight<'_>) -> Vec<f32> {
+pub(crate) fn floats(weight: &Weight<'_>) -> Vec<f32> {
     let mut values = vec![0.0; weight.shape.iter().product()];
     decode(weight.dtype, weight.bytes, &mut values);
     values

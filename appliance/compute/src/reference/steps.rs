@@ -1,42 +1,16 @@
 //! The steps of a plan, one plain implementation each.
 
-use std::collections::BTreeSet;
-use std::f32::consts::FRAC_1_SQRT_2;
-
 use models::plan::{
-    Activation, CacheId, LinearPart, Plan, Rope, RopePairs, Slot, Span, Step, WeightId,
+    Activation, CacheId, LinearPart, Rope, RopePairs, Slot, Span, Step, WeightId,
 };
 
-use super::attention::{self, Attention};
+use super::attention::Attention;
 use super::linear::{Linear, Stored};
 use super::{Loaded, Reference};
 use crate::ComputeError;
 use crate::batch::{Batch, Row};
-use crate::rows::{dot, for_each_row, sum, tiered};
-
-/// The weights whose rows steps take one by one, by their index.
-pub(super) fn tables(plan: &Plan) -> BTreeSet<usize> {
-    let of = |step: &Step| match step {
-        Step::Embed { table, .. }
-        | Step::AddPosition { table, .. }
-        | Step::AddRow { table, .. } => Some(table.0),
-        _ => None,
-    };
-    all_steps(plan).filter_map(of).collect()
-}
-
-/// Positions that the plan has rows for, where it takes them out of a table.
-pub(super) fn positions(plan: &Plan) -> Option<usize> {
-    let of = |step: &Step| match step {
-        Step::AddPosition { table, .. } => Some(plan.weights[table.0].shape[0]),
-        _ => None,
-    };
-    all_steps(plan).filter_map(of).min()
-}
-
-fn all_steps(plan: &Plan) -> impl Iterator<Item = &Step> {
-    plan.embed.iter().chain(plan.layers.iter().flatten()).chain(&plan.head.steps)
-}
+use crate::elementwise::{activate, add, add_bias, layer_norm, multiply, rms_norm};
+use crate::rows::for_each_row;
 
 impl Reference {
     /// Runs one step over the rows that the slots hold.
@@ -202,7 +176,7 @@ impl Reference {
                 tables: batch.tables,
                 ends: match span {
                     Span::Causal => None,
-                    Span::Full => Some(attention::ends(batch.rows, batch.tables.len())),
+                    Span::Full => Some(batch.ends()),
                 },
             };
             attention.forward(model.slot(*queries), out);
@@ -238,70 +212,6 @@ impl Reference {
     }
 }
 
-/// Adds `bias` to every row.
-pub(super) fn add_bias(rows: &mut [f32], bias: &[f32]) {
-    rows.chunks_exact_mut(bias.len()).for_each(|row| add(row, bias));
-}
-
-tiered! {
-    /// `into += x`.
-    fn add(into: &mut [f32], x: &[f32]) {
-        for (into, x) in into.iter_mut().zip(x) {
-            *into += x;
-        }
-    }
-}
-
-tiered! {
-    /// `x = x / sqrt(mean(x²) + eps) * weight`.
-    fn rms_norm(x: &mut [f32], weight: &[f32], eps: f32) {
-        let scale = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
-        for (x, weight) in x.iter_mut().zip(weight) {
-            *x = *x * scale * weight;
-        }
-    }
-}
-
-tiered! {
-    /// `x = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias`, in two passes.
-    fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
-        let mean = sum(x) / x.len() as f32;
-        x.iter_mut().for_each(|x| *x -= mean);
-        let scale = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
-        for ((x, weight), bias) in x.iter_mut().zip(weight).zip(bias) {
-            *x = *x * scale * weight + bias;
-        }
-    }
-}
-
-fn activate(activation: Activation, x: &mut [f32]) {
-    match activation {
-        Activation::Silu => silu(x),
-        Activation::Gelu => gelu(x),
-    }
-}
-
-tiered! {
-    /// `x = x / (1 + exp(-x))`.
-    fn silu(x: &mut [f32]) {
-        x.iter_mut().for_each(|x| *x /= 1.0 + (-*x).exp());
-    }
-}
-
-/// `x = x / 2 * (1 + erf(x / sqrt(2)))`.
-fn gelu(x: &mut [f32]) {
-    x.iter_mut().for_each(|x| *x = 0.5 * *x * (1.0 + libm::erff(*x * FRAC_1_SQRT_2)));
-}
-
-tiered! {
-    /// `into *= x`.
-    fn multiply(into: &mut [f32], x: &[f32]) {
-        for (into, x) in into.iter_mut().zip(x) {
-            *into *= x;
-        }
-    }
-}
-
 /// Turns the pairs of every head of one row by `position`.
 fn turn(rope: &Rope, position: u32, head_dim: usize, row: &mut [f32]) {
     let half = rope.angles_per_position.len();
@@ -317,52 +227,5 @@ fn turn(rope: &Rope, position: u32, head_dim: usize, row: &mut [f32]) {
             head[a] = x * cos - y * sin;
             head[b] = x * sin + y * cos;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Numbers in [-4, 4), the same on every run.
-    fn numbers(len: usize) -> Vec<f32> {
-        (0..len as u32)
-            .map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 2_097_152.0 - 4.0)
-            .collect()
-    }
-
-    #[test]
-    fn a_layer_norm_is_what_it_says() {
-        for width in [1, 7, 16, 100, 384] {
-            let (x, weight) = (numbers(width), numbers(width));
-            let bias: Vec<f32> = weight.iter().map(|w| 0.5 - w).collect();
-            let mut out = x.clone();
-            layer_norm(&mut out, &weight, &bias, 1e-12);
-            let count = width as f64;
-            let mean = x.iter().copied().map(f64::from).sum::<f64>() / count;
-            let variance = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count;
-            for (i, out) in out.iter().enumerate() {
-                let normed = (f64::from(x[i]) - mean) / (variance + 1e-12).sqrt();
-                let expected = normed * f64::from(weight[i]) + f64::from(bias[i]);
-                assert!((f64::from(*out) - expected).abs() < 1e-5, "{width}: {out} {expected}");
-            }
-        }
-    }
-
-    #[test]
-    fn activations_are_what_they_say() {
-        let x = numbers(1000);
-        let (mut silus, mut gelus) = (x.clone(), x.clone());
-        activate(Activation::Silu, &mut silus);
-        activate(Activation::Gelu, &mut gelus);
-        for (i, x) in x.iter().map(|x| f64::from(*x)).enumerate() {
-            let silu = x / (1.0 + (-x).exp());
-            let gelu = x / 2.0 * (1.0 + libm::erf(x / 2f64.sqrt()));
-            assert!((f64::from(silus[i]) - silu).abs() < 1e-6, "{x}: {} {silu}", silus[i]);
-            assert!((f64::from(gelus[i]) - gelu).abs() < 1e-6, "{x}: {} {gelu}", gelus[i]);
-        }
-        let mut ends = [0.0, -20.0, 20.0];
-        activate(Activation::Gelu, &mut ends);
-        assert_eq!(ends, [0.0, -0.0, 20.0]);
     }
 }

@@ -1,0 +1,317 @@
+//! The CPU executor: weights packed once at load, inputs of products in eight bits, fused attention
+//! over keys and values in half precision, and threads of its own.
+//!
+//! A row's results depend neither on what stands beside it in the batch nor on the number of
+//! threads, and all instruction tiers give the same bits.
+
+mod attention;
+mod cache;
+mod forms;
+mod isa;
+mod matrix;
+mod pool;
+mod quantized;
+mod steps;
+
+use std::sync::Arc;
+
+use models::dtype::DType;
+use models::plan::{Plan, Step};
+use models::weights::Weights;
+
+use crate::ComputeError;
+use crate::batch::{Batch, Computed, Hidden, Logits};
+use crate::elementwise::add_bias;
+use crate::executor::Executor;
+use crate::limits::{Limits, merged, places};
+use crate::reference::Mode;
+use crate::reference::linear::{Linear, Stored, floats};
+use crate::tables;
+use cache::{Cache, HEAD_DIM_MAX};
+pub use isa::Tier;
+use matrix::{Inputs, Kind, Packed, Wanted};
+use pool::Pool;
+
+/// Eight rows take less than twice the time of one: weights are read once for all.
+const ROWS_AT_ONCE: usize = 8;
+
+/// How a model is computed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// Threads; as many as there are cores, if not set.
+    pub threads: Option<usize>,
+    /// Instructions; the best there are, if not set.
+    pub tier: Option<Tier>,
+}
+
+/// A model, loaded.
+pub struct Cpu {
+    plan: Arc<Plan>,
+    weights: Vec<Loaded>,
+    head: Option<Matrix>,
+    limits: Limits,
+    caches: Vec<Cache>,
+    slots: Vec<Vec<f32>>,
+    inputs: Inputs,
+    /// Per rotary embedding: sine and cosine of every angle, for each row of the step.
+    turns: Vec<Vec<(f32, f32)>>,
+    pool: Pool,
+    tier: Tier,
+}
+
+/// A weight as its steps use it.
+enum Loaded {
+    /// A norm's weight or a bias.
+    Vector(Vec<f32>),
+    /// A product's matrix.
+    Matrix(Matrix),
+    /// A table whose rows are taken one by one, where the file is mapped.
+    Table(Stored),
+    /// The head, which [`Cpu`] holds itself.
+    Elsewhere,
+}
+
+/// A product's matrix.
+enum Matrix {
+    Packed(Packed),
+    /// Of a type without a packed form: decoded where the file is mapped.
+    Stored(Linear),
+}
+
+impl Matrix {
+    fn load(pool: &Pool, weights: &Weights, name: &str) -> Result<Matrix, ComputeError> {
+        let weight = weights.tensor(name)?;
+        Ok(match Kind::of(weight.dtype, weight.shape[1]) {
+            Some(kind) => Matrix::Packed(Packed::pack(pool, &weight, kind)?),
+            None => Matrix::Stored(Linear::load(weights, name, Mode::Serving)?),
+        })
+    }
+
+    /// What the matrix wants its inputs to be.
+    fn wants(&self, wanted: &mut Wanted) {
+        if let Matrix::Packed(packed) = self {
+            wanted.add(packed.kind);
+        }
+    }
+}
+
+/// Whether matrices of an element type are packed; others are decoded as they are used.
+pub fn is_packed(dtype: DType) -> bool {
+    Kind::of(dtype, quantized::LARGE).is_some()
+}
+
+impl Cpu {
+    /// Whether the executor has this model's shapes; what it has not the reference computes.
+    pub fn fits(plan: &Plan) -> bool {
+        plan.caches.iter().all(|cache| cache.head_dim <= HEAD_DIM_MAX)
+    }
+
+    /// Loads a model that fits, with room for `blocks` cache blocks of [`crate::batch::BLOCK_LEN`]
+    /// positions (of all sequences together). `progress` is called with bytes of weights done so far.
+    ///
+    /// # Errors
+    /// [`ComputeError`] when a tensor cannot be loaded or does not fit into memory.
+    pub fn load(
+        plan: &Plan,
+        weights: &Weights,
+        settings: Settings,
+        blocks: usize,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Cpu, ComputeError> {
+        let pool = Pool::new(settings.threads.unwrap_or_else(crate::device::cores));
+        let tables = tables::tables(plan);
+        let projection = plan.head.projection.as_ref().map(|projection| projection.weight.0);
+        let mut loaded = Vec::with_capacity(plan.weights.len());
+        let mut done = 0;
+        for (index, info) in plan.weights.iter().enumerate() {
+            let weight = weights.tensor(&info.name)?;
+            loaded.push(match info.shape.len() {
+                _ if tables.contains(&index) => {
+                    Loaded::Table(Stored::new(weights.clone(), &info.name)?)
+                }
+                _ if projection == Some(index) => Loaded::Elsewhere,
+                1 => Loaded::Vector(floats(&weight)),
+                _ => Loaded::Matrix(Matrix::load(&pool, weights, &info.name)?),
+            });
+            done += weight.bytes.len() as u64;
+            progress(done);
+            if let Some(Loaded::Matrix(Matrix::Packed(_))) = loaded.last() {
+                weights.unused(&info.name);
+            }
+        }
+        let head = projection.map(|index| {
+            let name = &plan.weights[index].name;
+            let head = Matrix::load(&pool, weights, name)?;
+            weights.unused(name);
+            Ok::<Matrix, ComputeError>(head)
+        });
+        let head = head.transpose()?;
+        let limits = Limits {
+            blocks,
+            positions: tables::positions(plan),
+            vocabulary_len: plan.vocabulary_len,
+            has_logits: head.is_some(),
+        };
+        Ok(Cpu {
+            weights: loaded,
+            head,
+            limits,
+            caches: plan
+                .caches
+                .iter()
+                .map(|info| Cache::new(info, blocks))
+                .collect::<Result<_, _>>()?,
+            slots: vec![Vec::new(); plan.slots.len()],
+            inputs: Inputs::default(),
+            turns: vec![Vec::new(); plan.ropes.len()],
+            tier: settings.tier.unwrap_or_else(Tier::best),
+            pool,
+            plan: Arc::new(plan.clone()),
+        })
+    }
+
+    /// Bytes that a cache of `blocks` blocks takes.
+    pub fn cache_bytes(plan: &Plan, blocks: usize) -> usize {
+        plan.caches.iter().map(Cache::block_bytes).sum::<usize>().saturating_mul(blocks)
+    }
+
+    /// Bytes of packed weights, which are in memory beside the mapped file.
+    pub fn packed_bytes(&self) -> usize {
+        let of = |matrix: &Matrix| match matrix {
+            Matrix::Packed(packed) => packed.bytes(),
+            Matrix::Stored(_) => 0,
+        };
+        let weights = self.weights.iter().map(|loaded| match loaded {
+            Loaded::Matrix(matrix) => of(matrix),
+            _ => 0,
+        });
+        weights.sum::<usize>() + self.head.as_ref().map_or(0, of)
+    }
+
+    /// From here on the slots hold these of their rows alone; ascending.
+    fn keep_rows(&mut self, rows: &[u32]) {
+        for (slot, info) in self.slots.iter_mut().zip(&self.plan.slots) {
+            for (to, &from) in rows.iter().enumerate() {
+                let from = from as usize * info.width;
+                slot.copy_within(from..from + info.width, to * info.width);
+            }
+            slot.truncate(rows.len() * info.width);
+        }
+    }
+
+    /// The head: its steps over all wanted rows, then hidden rows of these and logits of those.
+    fn finish(&mut self, batch: &Batch<'_>) -> Result<Computed, ComputeError> {
+        let plan = Arc::clone(&self.plan);
+        let kept = merged(batch.outputs, batch.hidden);
+        self.keep_rows(&kept);
+        for step in &plan.head.steps {
+            self.run(step, batch)?;
+        }
+        let hidden = self.hidden(&places(batch.hidden, &kept));
+        if kept.len() > batch.outputs.len() {
+            self.keep_rows(&places(batch.outputs, &kept));
+        }
+        Ok(Computed { logits: self.logits(batch.outputs.len())?, hidden })
+    }
+
+    fn hidden(&self, rows: &[u32]) -> Hidden {
+        let slot = self.plan.head.hidden;
+        let (width, from) = (self.plan.width(slot), &self.slots[slot.0]);
+        let row = |&row: &u32| &from[row as usize * width..(row as usize + 1) * width];
+        Hidden { width, values: rows.iter().flat_map(row).copied().collect() }
+    }
+
+    fn logits(&mut self, outputs: usize) -> Result<Logits, ComputeError> {
+        let plan = Arc::clone(&self.plan);
+        let vocabulary_len = plan.vocabulary_len;
+        let mut values = vec![0.0; outputs * vocabulary_len];
+        let (Some(head), Some(projection)) = (&self.head, &plan.head.projection) else {
+            return Ok(Logits { vocabulary_len, values });
+        };
+        if outputs > 0 {
+            let (x, width) = (&self.slots[plan.head.hidden.0], plan.width(plan.head.hidden));
+            match head {
+                Matrix::Packed(packed) => {
+                    let mut wanted = Wanted::default();
+                    wanted.add(packed.kind);
+                    self.inputs.fill(&self.pool, x, width, wanted);
+                    packed.forward(self.tier, &self.pool, &self.inputs, &mut values);
+                }
+                Matrix::Stored(linear) => linear.forward(x, &mut values)?,
+            }
+        }
+        if let Some(bias) = projection.bias {
+            add_bias(&mut values, self.vector(bias));
+        }
+        Ok(Logits { vocabulary_len, values })
+    }
+
+    /// Sines and cosines of the step's rows, once for all layers.
+    fn turn_rows(&mut self, batch: &Batch<'_>) {
+        for (turns, rope) in self.turns.iter_mut().zip(&self.plan.ropes) {
+            turns.clear();
+            for row in batch.rows {
+                let position = row.position as f32;
+                let angles = rope.angles_per_position.iter();
+                turns.extend(angles.map(|angle| (position * angle).sin_cos()));
+            }
+        }
+    }
+}
+
+impl Executor for Cpu {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn blocks(&self) -> usize {
+        self.limits.blocks
+    }
+
+    fn block_bytes(&self) -> usize {
+        Cpu::cache_bytes(&self.plan, 1)
+    }
+
+    fn rows_at_once(&self) -> usize {
+        ROWS_AT_ONCE
+    }
+
+    fn step(&mut self, batch: &Batch<'_>) -> Result<Computed, ComputeError> {
+        self.limits.check(batch)?;
+        let plan = Arc::clone(&self.plan);
+        for (slot, info) in self.slots.iter_mut().zip(&plan.slots) {
+            slot.resize(batch.rows.len() * info.width, 0.0);
+        }
+        self.turn_rows(batch);
+        let steps: &mut dyn Iterator<Item = &Step> =
+            &mut plan.embed.iter().chain(plan.layers.iter().flatten());
+        for step in steps {
+            self.run(step, batch)?;
+        }
+        self.finish(batch)
+    }
+
+    fn copy_blocks(&mut self, pairs: &[(u32, u32)]) -> Result<(), ComputeError> {
+        self.limits.check_blocks(pairs.iter().flat_map(|(from, to)| [from, to]))?;
+        for cache in &mut self.caches {
+            pairs.iter().for_each(|&(from, to)| cache.copy(from, to));
+        }
+        Ok(())
+    }
+
+    fn clear_blocks(&mut self, blocks: &[u32]) -> Result<(), ComputeError> {
+        self.limits.check_blocks(blocks.iter())?;
+        for cache in &mut self.caches {
+            blocks.iter().for_each(|&block| cache.clear(block));
+        }
+        Ok(())
+    }
+
+    fn release_blocks(&mut self, blocks: &[u32]) -> Result<(), ComputeError> {
+        self.limits.check_blocks(blocks.iter())?;
+        for cache in &mut self.caches {
+            blocks.iter().for_each(|&block| cache.release(block));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,385 @@
+//! Attention over cache blocks with an online softmax (2112.05682), fused: keys and values are read
+//! once for all heads that share them and for neighbouring rows. The order of every sum depends on
+//! positions alone, never on the batch.
+
+use std::ops::Range;
+
+use super::cache::{Cache, HEAD_DIM_MAX};
+use super::isa::{Isa, LANES, Tier, by_tier};
+use super::pool::Pool;
+use crate::batch::{BLOCK_LEN, Row};
+use crate::rows::sum;
+use crate::vectors::exponentials;
+
+/// Queries that meet a block of keys together.
+const TOGETHER: usize = 8;
+const HALF_BYTES: usize = 2;
+const LANE_BYTES: usize = LANES * HALF_BYTES;
+
+/// What all heads of one step share.
+pub(super) struct Attention<'a> {
+    pub cache: &'a Cache,
+    pub heads: usize,
+    pub scale: f32,
+    pub rows: &'a [Row],
+    pub tables: &'a [&'a [u32]],
+    /// Per sequence, one more than the last position that its rows attend to; without, each row
+    /// attends up to its own.
+    pub ends: Option<Vec<usize>>,
+}
+
+/// Rows of one sequence that stand together, and the KV head that they are computed for.
+struct Part {
+    rows: Range<usize>,
+    kv_head: usize,
+}
+
+/// One query head of one row, with what is known of its output so far.
+struct Query<'a> {
+    query: &'a [f32],
+    span: Range<usize>,
+    max: f32,
+    sum: f32,
+    out: [f32; HEAD_DIM_MAX],
+}
+
+/// Where outputs go: each part writes its own heads of its own rows.
+struct Out {
+    base: *mut f32,
+    len: usize,
+}
+
+// SAFETY: what is written through it does not overlap, see `Attention::part`.
+unsafe impl Sync for Out {}
+
+impl Attention<'_> {
+    /// `queries` and `out` are `(rows, heads * head_dim)`.
+    pub fn forward(&self, tier: Tier, pool: &Pool, queries: &[f32], out: &mut [f32]) {
+        let parts = self.parts();
+        let out = Out { base: out.as_mut_ptr(), len: out.len() };
+        pool.run(parts.len(), &|index| self.part(tier, &parts[index], queries, &out));
+    }
+
+    fn group(&self) -> usize {
+        self.heads / self.cache.info.kv_heads
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let rows_max = (TOGETHER / self.group()).max(1);
+        let mut parts = Vec::new();
+        let mut first = 0;
+        while first < self.rows.len() {
+            let sequence = self.rows[first].sequence;
+            let rest = &self.rows[first..];
+            let count = rest.iter().take(rows_max).take_while(|row| row.sequence == sequence);
+            let rows = first..first + count.count();
+            first = rows.end;
+            parts.extend((0..self.cache.info.kv_heads).map(|kv_head| Part {
+                rows: rows.clone(),
+                kv_head,
+            }));
+        }
+        parts
+    }
+
+    /// Positions that a row attends to.
+    fn span(&self, row: &Row) -> Range<usize> {
+        let own = row.position as usize + 1;
+        let end = self.ends.as_ref().map_or(own, |ends| ends[row.sequence as usize]);
+        self.cache.info.window.map_or(0, |window| end.saturating_sub(window))..end
+    }
+
+    fn part(&self, tier: Tier, part: &Part, queries: &[f32], out: &Out) {
+        let (head_dim, group) = (self.cache.info.head_dim, self.group());
+        let heads = || {
+            part.rows.clone().flat_map(|row| {
+                let head = row * self.heads + part.kv_head * group;
+                (head..head + group).map(move |head| (row, head * head_dim))
+            })
+        };
+        let mut all: Vec<Query<'_>> = heads()
+            .map(|(row, at)| Query {
+                query: &queries[at..at + head_dim],
+                span: self.span(&self.rows[row]),
+                max: f32::NEG_INFINITY,
+                sum: 0.0,
+                out: [0.0; HEAD_DIM_MAX],
+            })
+            .collect();
+        let table = self.tables[self.rows[part.rows.start].sequence as usize];
+        for queries in all.chunks_mut(TOGETHER) {
+            let start = queries.iter().map(|query| query.span.start).min().expect("one at least");
+            let end = queries.iter().map(|query| query.span.end).max().expect("one at least");
+            for index in start / BLOCK_LEN..end.div_ceil(BLOCK_LEN) {
+                let (keys, values) = self.cache.read(table[index], part.kv_head);
+                let first = index * BLOCK_LEN;
+                let block = Block { keys, values, width: self.cache.width, scale: self.scale };
+                meet(tier, &block, first, queries);
+            }
+        }
+        for (query, (_, at)) in all.iter().zip(heads()) {
+            let mut values = query.out;
+            values[..head_dim].iter_mut().for_each(|value| *value /= query.sum);
+            assert!(at + head_dim <= out.len);
+            // SAFETY: the range lies inside of the slice; no other part has this row and KV head.
+            unsafe {
+                std::ptr::copy_nonoverlapping(values.as_ptr(), out.base.add(at), head_dim);
+            }
+        }
+    }
+}
+
+/// One head's keys and values in a block of the cache.
+struct Block<'a> {
+    keys: &'a [u8],
+    values: &'a [u8],
+    width: usize,
+    scale: f32,
+}
+
+/// What a query sees of the block that begins at position `first`.
+fn seen(query: &Query<'_>, first: usize) -> Range<usize> {
+    let within = |position: usize| position.saturating_sub(first).min(BLOCK_LEN);
+    within(query.span.start)..within(query.span.end)
+}
+
+by_tier! {
+    /// Queries meet a block. Those that see the same of it do so together.
+    fn meet[][](block: &Block<'_>, first: usize, queries: &mut [Query<'_>]) = all
+}
+
+#[inline(always)]
+fn all<I: Isa>(block: &Block<'_>, first: usize, queries: &mut [Query<'_>]) {
+    let range = seen(&queries[0], first);
+    if queries.iter().any(|query| seen(query, first) != range) {
+        for query in queries {
+            let range = seen(query, first);
+            attend::<I, 1>(block, range, std::array::from_mut(query));
+        }
+        return;
+    }
+    macro_rules! together {
+        ($($count:literal)*) => {
+            match queries.len() {
+                $($count => {
+                    let queries = queries.try_into().expect("so many");
+                    attend::<I, $count>(block, range, queries);
+                })*
+                count => unreachable!("{count} queries together"),
+            }
+        };
+    }
+    together!(1 2 3 4 5 6 7 8);
+}
+
+/// Adds the positions `range` of a block to `M` queries' outputs.
+#[inline(always)]
+fn attend<I: Isa, const M: usize>(
+    block: &Block<'_>,
+    range: Range<usize>,
+    queries: &mut [Query<'_>; M],
+) {
+    if range.is_empty() {
+        return;
+    }
+    let scores = scores::<I, M>(block, queries);
+    let mut weights = [[0.0f32; BLOCK_LEN]; M];
+    for m in 0..M {
+        let (scores, query) = (&scores[m][range.clone()], &mut queries[m]);
+        let max = scores.iter().copied().fold(query.max, f32::max);
+        if max > query.max {
+            let shrink = (query.max - max).exp();
+            query.sum *= shrink;
+            query.out[..block.width].iter_mut().for_each(|value| *value *= shrink);
+            query.max = max;
+        }
+        exponentials(scores, max, 1.0, &mut weights[m][range.clone()]);
+        query.sum += sum(&weights[m][range.clone()]);
+    }
+    let mut at = 0;
+    while at < block.width {
+        at += match block.width - at {
+            64.. if M <= 4 => mix::<I, M, 4>(block, range.clone(), at, &weights, queries),
+            32.. => mix::<I, M, 2>(block, range.clone(), at, &weights, queries),
+            _ => mix::<I, M, 1>(block, range.clone(), at, &weights, queries),
+        };
+    }
+}
+
+/// Scaled products of the queries with all keys of a block; past the range they say nothing.
+#[inline(always)]
+fn scores<I: Isa, const M: usize>(
+    block: &Block<'_>,
+    queries: &[Query<'_>; M],
+) -> [[f32; BLOCK_LEN]; M] {
+    let mut sums = [[I::floats(0.0); BLOCK_LEN / LANES]; M];
+    let lines = block.keys.as_chunks::<LANE_BYTES>().0;
+    let head_dim = queries[0].query.len();
+    let mut elements: [&[f32]; M] = [&[]; M];
+    for m in 0..M {
+        elements[m] = &queries[m].query[..head_dim];
+    }
+    for element in 0..head_dim {
+        let line = element * (BLOCK_LEN / LANES);
+        let (low, high) = (I::of_f16(&lines[line]), I::of_f16(&lines[line + 1]));
+        for m in 0..M {
+            let x = I::floats(elements[m][element]);
+            sums[m][0] = I::fused(low, x, sums[m][0]);
+            sums[m][1] = I::fused(high, x, sums[m][1]);
+        }
+    }
+    let scale = I::floats(block.scale);
+    let mut scores = [[0.0; BLOCK_LEN]; M];
+    for (scores, sums) in scores.iter_mut().zip(sums) {
+        for (to, sum) in scores.as_chunks_mut().0.iter_mut().zip(sums) {
+            I::store(I::times(sum, scale), to);
+        }
+    }
+    scores
+}
+
+/// Adds weighted values to `C` runs of sixteen elements from `at` on; returns how many elements.
+#[inline(always)]
+fn mix<I: Isa, const M: usize, const C: usize>(
+    block: &Block<'_>,
+    range: Range<usize>,
+    at: usize,
+    weights: &[[f32; BLOCK_LEN]; M],
+    queries: &mut [Query<'_>; M],
+) -> usize {
+    let first = at / LANES;
+    let mut sums = [[I::floats(0.0); C]; M];
+    for m in 0..M {
+        for c in 0..C {
+            sums[m][c] = I::load(&queries[m].out.as_chunks::<LANES>().0[first + c]);
+        }
+    }
+    let lines = block.values.as_chunks::<LANE_BYTES>().0;
+    for position in range {
+        let from = position * (block.width / LANES) + first;
+        let mut values = [I::floats(0.0); C];
+        for c in 0..C {
+            values[c] = I::of_f16(&lines[from + c]);
+        }
+        for m in 0..M {
+            let weight = I::floats(weights[m][position]);
+            for c in 0..C {
+                sums[m][c] = I::fused(values[c], weight, sums[m][c]);
+            }
+        }
+    }
+    for m in 0..M {
+        let runs = queries[m].out.as_chunks_mut::<LANES>().0;
+        for c in 0..C {
+            I::store(sums[m][c], &mut runs[first + c]);
+        }
+    }
+    C * LANES
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+    use models::plan::CacheInfo;
+
+    use super::*;
+
+    const POSITIONS: usize = 100;
+
+    fn numbers(seed: usize, len: usize) -> Vec<f32> {
+        let number = |i: usize| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0;
+        (0..len).map(number).collect()
+    }
+
+    struct Case {
+        cache: Cache,
+        heads: usize,
+        keys: Vec<f32>,
+        values: Vec<f32>,
+        table: Vec<u32>,
+    }
+
+    fn case(kv_heads: usize, group: usize, head_dim: usize, window: Option<usize>) -> Case {
+        let info = CacheInfo { kv_heads, head_dim, window };
+        let mut cache = Cache::new(&info, 5).unwrap();
+        let table = vec![3, 0, 4, 1];
+        let width = kv_heads * head_dim;
+        let (keys, values) = (numbers(1, POSITIONS * width), numbers(2, POSITIONS * width));
+        for position in 0..POSITIONS {
+            let row = position * width..(position + 1) * width;
+            cache.write(&table, position as u32, &keys[row.clone()], &values[row]);
+        }
+        // What nobody has written says nothing, whatever it is.
+        let odd = vec![f32::NAN; width];
+        (POSITIONS..128).for_each(|at| cache.write(&table, at as u32, &odd, &odd));
+        Case { cache, heads: kv_heads * group, keys, values, table }
+    }
+
+    impl Case {
+        fn attend(&self, tier: Tier, positions: &[u32], queries: &[f32]) -> Vec<f32> {
+            let row = |&position: &u32| Row { token: 0, position, sequence: 0 };
+            let rows: Vec<Row> = positions.iter().map(row).collect();
+            let (cache, heads) = (&self.cache, self.heads);
+            let tables = [self.table.as_slice()];
+            let (rows, tables) = (rows.as_slice(), tables.as_slice());
+            let attention = Attention { cache, heads, scale: 0.3, rows, tables, ends: None };
+            let mut out = vec![f32::NAN; queries.len()];
+            attention.forward(tier, &Pool::new(2), queries, &mut out);
+            out
+        }
+
+        /// The same in double precision, one query at a time.
+        fn plain(&self, position: usize, query: &[f32], kv_head: usize) -> Vec<f64> {
+            let (info, head_dim) = (&self.cache.info, query.len());
+            let kept = |x: f32| f64::from(f16::from_f32(x).to_f32());
+            let start = info.window.map_or(0, |window| (position + 1).saturating_sub(window));
+            let at = |position: usize| (position * info.kv_heads + kv_head) * head_dim;
+            let score = |position: usize| -> f64 {
+                let key = &self.keys[at(position)..at(position) + head_dim];
+                key.iter().zip(query).map(|(k, q)| kept(*k) * f64::from(*q)).sum::<f64>() * 0.3
+            };
+            let weights: Vec<f64> = (start..=position).map(|at| score(at).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            let value = |i: usize| -> f64 {
+                let values = weights.iter().zip(start..);
+                values.map(|(w, position)| w * kept(self.values[at(position) + i])).sum()
+            };
+            (0..head_dim).map(|i| value(i) / sum).collect()
+        }
+    }
+
+    /// Near to the plain sums, the same bits on every tier and for a row alone.
+    #[test]
+    fn every_shape_on_every_tier() {
+        let positions: Vec<u32> = [0, 5, 31, 32].into_iter().chain(60..POSITIONS as u32).collect();
+        for (kv_heads, group, head_dim, window) in [
+            (1, 1, 16, None),
+            (2, 3, 64, None),
+            (2, 4, 128, Some(40)),
+            (3, 12, 20, None),
+            (1, 7, 80, Some(7)),
+            (1, 2, 256, None),
+        ] {
+            let case = case(kv_heads, group, head_dim, window);
+            let width = case.heads * head_dim;
+            let queries = numbers(3, positions.len() * width);
+            let best = case.attend(Tier::best(), &positions, &queries);
+            for (i, position) in positions.iter().enumerate() {
+                let row = &queries[i * width..(i + 1) * width];
+                for (head, query) in row.chunks(head_dim).enumerate() {
+                    let right = case.plain(*position as usize, query, head / group);
+                    let found = &best[i * width + head * head_dim..][..head_dim];
+                    for (found, right) in found.iter().zip(right) {
+                        let error = (f64::from(*found) - right).abs();
+                        assert!(error < 2e-5, "{head_dim} {position} {head}: {found} {right}");
+                    }
+                }
+                let alone = case.attend(Tier::best(), &positions[i..i + 1], row);
+                assert_eq!(alone, best[i * width..(i + 1) * width], "{head_dim} {position} alone");
+            }
+            for tier in Tier::all() {
+                assert_eq!(case.attend(tier, &positions, &queries), best, "{head_dim} {tier:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! A packed matrix: how its tiles are made and kept, and its products with the rows of a batch.
+//!
+//! Sixteen rows of the matrix are a group: its tiles lie one after the other, so that a thread reads
+//! one stream of memory. Every sum has one order, over the columns, whatever else is computed beside
+//! it.
+
+use std::ops::Range;
+
+use memmap2::{Advice, MmapMut};
+use models::dtype::DType;
+use models::weights::Weight;
+
+use super::forms::{Bf16, F16, Form, Q4K, Q5K, Q6K, Q40, Q41, Q50, Q51, Q80};
+use super::isa::{Isa, LANES, Tier, by_tier};
+use super::pool::Pool;
+use super::quantized::{LARGE, Large, SMALL, Small, large, small};
+use crate::ComputeError;
+
+/// Rows of a batch that are computed together, at most, where they are many.
+const ROWS: usize = 8;
+/// Rows of a batch whose inputs stay in a core's second cache.
+const ROWS_CACHED: usize = 48;
+/// Up to so many rows weights are what takes time: they are read once.
+const ROWS_FEW: usize = 16;
+/// Chunks of work per thread: enough that one that is held up does not hold up the others.
+const CHUNKS_PER_THREAD: usize = 8;
+const GROUPS_PER_CHUNK_MAX: usize = 16;
+
+/// The packed forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Q4K,
+    Q5K,
+    Q6K,
+    Q80,
+    Q40,
+    Q41,
+    Q50,
+    Q51,
+    F16,
+    Bf16,
+}
+
+/// Calls something generic over the form of a kind.
+macro_rules! with_form {
+    ($kind:expr, $form:ident => $call:expr) => {
+        match $kind {
+            Kind::Q4K => { type $form = Q4K; $call }
+            Kind::Q5K => { type $form = Q5K; $call }
+            Kind::Q6K => { type $form = Q6K; $call }
+            Kind::Q80 => { type $form = Q80; $call }
+            Kind::Q40 => { type $form = Q40; $call }
+            Kind::Q41 => { type $form = Q41; $call }
+            Kind::Q50 => { type $form = Q50; $call }
+            Kind::Q51 => { type $form = Q51; $call }
+            Kind::F16 => { type $form = F16; $call }
+            Kind::Bf16 => { type $form = Bf16; $call }
+        }
+    };
+}
+
+impl Kind {
+    /// The packed form of an element type, where it has one and rows have whole blocks.
+    pub fn of(dtype: DType, columns: usize) -> Option<Kind> {
+        let kind = match dtype {
+            DType::Q4_K => Kind::Q4K,
+            DType::Q5_K => Kind::Q5K,
+            DType::Q6_K => Kind::Q6K,
+            DType::Q8_0 => Kind::Q80,
+            DType::Q4_0 => Kind::Q40,
+            DType::Q4_1 => Kind::Q41,
+            DType::Q5_0 => Kind::Q50,
+            DType::Q5_1 => Kind::Q51,
+            DType::F16 => Kind::F16,
+            DType::BF16 => Kind::Bf16,
+            _ => return None,
+        };
+        columns.is_multiple_of(kind.tile_columns()).then_some(kind)
+    }
+
+    fn tile_columns(self) -> usize {
+        with_form!(self, F => F::COLUMNS)
+    }
+
+    fn tile_bytes(self) -> usize {
+        with_form!(self, F => size_of::<F>())
+    }
+}
+
+/// The rows of a batch as matrices of some kind want them; made once for all that share an input.
+#[derive(Default)]
+pub(super) struct Inputs {
+    rows: usize,
+    columns: usize,
+    large: Vec<Large>,
+    small: Vec<Small>,
+    floats: Vec<[f32; 16]>,
+}
+
+/// Which of these there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub large: bool,
+    pub small: bool,
+    pub floats: bool,
+}
+
+impl Wanted {
+    pub fn add(&mut self, kind: Kind) {
+        match kind {
+            Kind::Q4K | Kind::Q5K | Kind::Q6K => self.large = true,
+            Kind::F16 | Kind::Bf16 => self.floats = true,
+            _ => self.small = true,
+        }
+    }
+}
+
+impl Inputs {
+    /// Takes `x`, `(rows, columns)`.
+    pub fn fill(&mut self, pool: &Pool, x: &[f32], columns: usize, wanted: Wanted) {
+        (self.rows, self.columns) = (x.len() / columns, columns);
+        let row = |row: usize| &x[row * columns..(row + 1) * columns];
+        if wanted.large {
+            self.large.resize(x.len() / LARGE, Large::ZERO);
+            pool.for_each(&mut self.large, columns / LARGE, |i, blocks| large(row(i), blocks));
+        }
+        if wanted.small {
+            self.small.resize(x.len() / SMALL, Small::ZERO);
+            pool.for_each(&mut self.small, columns / SMALL, |i, blocks| small(row(i), blocks));
+        }
+        if wanted.floats {
+            self.floats.resize(x.len() / 16, [0.0; 16]);
+            pool.for_each(&mut self.floats, columns / 16, |i, blocks| {
+                blocks.copy_from_slice(row(i).as_chunks().0);
+            });
+        }
+    }
+}
+
+/// Which of a batch's inputs a form reads.
+trait Reads: Form {
+    fn of(inputs: &Inputs) -> &[Self::Input];
+}
+
+macro_rules! reads {
+    ($field:ident: $($form:ty),*) => {
+        $(impl Reads for $form {
+            fn of(inputs: &Inputs) -> &[Self::Input] {
+                &inputs.$field
+            }
+        })*
+    };
+}
+reads!(large: Q4K, Q5K, Q6K);
+reads!(small: Q80, Q40, Q41, Q50, Q51);
+reads!(floats: F16, Bf16);
+
+/// A matrix that maps `columns` to `rows`.
+pub(super) struct Packed {
+    pub kind: Kind,
+    pub rows: usize,
+    pub columns: usize,
+    tiles: MmapMut,
+}
+
+impl Packed {
+    /// Packs a weight of two dimensions.
+    ///
+    /// # Errors
+    /// [`ComputeError::WeightMemory`] where there is no memory for it.
+    pub fn pack(pool: &Pool, weight: &Weight<'_>, kind: Kind) -> Result<Packed, ComputeError> {
+        let (rows, columns) = (weight.shape[0], weight.shape[1]);
+        let group_bytes = columns / kind.tile_columns() * kind.tile_bytes();
+        let bytes = rows.div_ceil(LANES) * group_bytes;
+        let no_memory = |_| ComputeError::WeightMemory { bytes };
+        let mut tiles = MmapMut::map_anon(bytes.max(1)).map_err(no_memory)?;
+        // Large pages where the system has them; without, the same numbers come slower.
+        #[cfg(target_os = "linux")]
+        let _ = tiles.advise(Advice::HugePage);
+        let row_bytes = weight.bytes.len() / rows;
+        pool.for_each(&mut tiles[..bytes], group_bytes, |group, tiles| {
+            with_form!(kind, F => pack_group::<F>(weight.bytes, row_bytes, group, tiles));
+        });
+        Ok(Packed { kind, rows, columns, tiles })
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.tiles.len()
+    }
+
+    /// `out` is `(inputs' rows, rows)`.
+    pub fn forward(&self, tier: Tier, pool: &Pool, inputs: &Inputs, out: &mut [f32]) {
+        assert_eq!(inputs.columns, self.columns, "inputs of another width");
+        assert_eq!(out.len(), inputs.rows * self.rows, "as many rows as inputs");
+        let groups = self.rows.div_ceil(LANES);
+        let chunk = groups.div_ceil(pool.threads() * CHUNKS_PER_THREAD);
+        // In pairs, as they are computed.
+        let chunk = chunk.next_multiple_of(2).min(GROUPS_PER_CHUNK_MAX);
+        let out = Out { base: out.as_mut_ptr(), rows: inputs.rows, width: self.rows };
+        pool.run(groups.div_ceil(chunk), &|index| {
+            let groups = index * chunk..groups.min((index + 1) * chunk);
+            Job { tier, matrix: self, groups, inputs, out: &out }.run();
+        });
+    }
+
+    fn tiles<F: Form>(&self) -> &[F] {
+        let count = self.tiles.len() / size_of::<F>();
+        assert_eq!(align_of::<F>(), 1, "tiles are bytes");
+        // SAFETY: a form is arrays of bytes, any of which are valid, without padding; the mapping has
+        // that many of them, lives as long as the borrow, and is not written after it was packed.
+        unsafe { std::slice::from_raw_parts(self.tiles.as_ptr().cast(), count) }
+    }
+}
+
+/// Packs sixteen rows; where a matrix ends before, the others are nothing.
+fn pack_group<F: Form>(bytes: &[u8], row_bytes: usize, group: usize, tiles: &mut [u8]) {
+    assert_eq!(align_of::<F>(), 1, "tiles are bytes");
+    let nothing = [0u8; 512];
+    for (b, tile) in tiles.chunks_exact_mut(size_of::<F>()).enumerate() {
+        let blocks: [&[u8]; LANES] = std::array::from_fn(|row| {
+            let start = (group * LANES + row) * row_bytes + b * F::BLOCK;
+            bytes.get(start..start + F::BLOCK).unwrap_or(&nothing[..F::BLOCK])
+        });
+        // SAFETY: a form is arrays of bytes without padding, and the slice has its size.
+        let tile = unsafe { &mut *tile.as_mut_ptr().cast::<F>() };
+        tile.pack(&blocks);
+    }
+}
+
+/// Where products go: threads write different columns of the same rows.
+struct Out {
+    base: *mut f32,
+    rows: usize,
+    width: usize,
+}
+
+// SAFETY: what is written through it does not overlap, see `put`.
+unsafe impl Sync for Out {}
+
+impl Out {
+    /// Sixteen products of one row, fewer at the matrix's end.
+    ///
+    /// # Safety
+    /// Nobody else writes this group's products of this row.
+    unsafe fn put(&self, row: usize, group: usize, values: &[f32; LANES]) {
+        let count = LANES.min(self.width - group * LANES);
+        assert!(row < self.rows);
+        let at = row * self.width + group * LANES;
+        // SAFETY: `at + count` lies in row `row` of a slice of `rows * width`; the rest is the
+        // caller's promise.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.base.add(at), count) };
+    }
+}
+
+/// Products of some groups with all rows of a batch.
+struct Job<'a> {
+    tier: Tier,
+    matrix: &'a Packed,
+    groups: Range<usize>,
+    inputs: &'a Inputs,
+    out: &'a Out,
+}
+
+impl Job<'_> {
+    fn run(&self) {
+        with_form!(self.matrix.kind, F => self.of_form::<F>());
+    }
+
+    fn of_form<F: Reads>(&self) {
+        let rows = self.inputs.rows;
+        if rows <= ROWS_FEW {
+            for group in self.groups.clone() {
+                self.of_rows::<F>(group, 0..rows);
+            }
+            return;
+        }
+        for first in (0..rows).step_by(ROWS_CACHED) {
+            let rows = first..rows.min(first + ROWS_CACHED);
+            let mut group = self.groups.start;
+            // Two groups by eight rows where registers hold as many sums.
+            let whole = rows.start + rows.len() / ROWS * ROWS;
+            while self.tier.sums() >= 2 * ROWS && group + 2 <= self.groups.end {
+                for row in (rows.start..whole).step_by(ROWS) {
+                    part::<F, ROWS, 2>(self.tier, self, group, row);
+                }
+                self.of_rows::<F>(group, whole..rows.end);
+                self.of_rows::<F>(group + 1, whole..rows.end);
+                group += 2;
+            }
+            for group in group..self.groups.end {
+                self.of_rows::<F>(group, rows.clone());
+            }
+        }
+    }
+
+    /// One group with some rows, as many at a time as registers hold.
+    fn of_rows<F: Reads>(&self, group: usize, rows: Range<usize>) {
+        let mut row = rows.start;
+        while row < rows.end {
+            let count = (rows.end - row).min(self.tier.sums());
+            row += match count {
+                ROWS.. => part::<F, ROWS, 1>(self.tier, self, group, row),
+                4.. => part::<F, 4, 1>(self.tier, self, group, row),
+                2.. => part::<F, 2, 1>(self.tier, self, group, row),
+                _ => part::<F, 1, 1>(self.tier, self, group, row),
+            };
+        }
+    }
+}
+
+/// `M` rows by `N` groups; returns `M`.
+fn part<F: Reads, const M: usize, const N: usize>(
+    tier: Tier,
+    job: &Job<'_>,
+    group: usize,
+    row: usize,
+) -> usize {
+    products::<F, M, N>(tier, job, group, row);
+    M
+}
+
+by_tier! {
+    fn products[F: Reads, const M: usize, const N: usize][F, M, N](
+        job: &Job<'_>,
+        group: usize,
+        row: usize,
+    ) = products_on
+}
+
+#[inline(always)]
+fn products_on<I: Isa, F: Reads, const M: usize, const N: usize>(
+    job: &Job<'_>,
+    group: usize,
+    row: usize,
+) {
+    if M * N > I::SUMS {
+        unreachable!("{M} rows by {N} groups are not computed on this tier");
+    }
+    let count = job.matrix.columns / F::COLUMNS;
+    let mut tiles: [&[F]; N] = [&[]; N];
+    for n in 0..N {
+        tiles[n] = &job.matrix.tiles::<F>()[(group + n) * count..(group + n + 1) * count];
+    }
+    let mut inputs: [&[F::Input]; M] = [&[]; M];
+    for m in 0..M {
+        inputs[m] = &F::of(job.inputs)[(row + m) * count..(row + m + 1) * count];
+    }
+    let mut sums = [[I::floats(0.0); N]; M];
+    for b in 0..count {
+        let mut tile = [&tiles[0][b]; N];
+        for n in 0..N {
+            tile[n] = &tiles[n][b];
+        }
+        let mut input = [&inputs[0][b]; M];
+        for m in 0..M {
+            input[m] = &inputs[m][b];
+        }
+        F::add::<I, M, N>(tile, input, &mut sums);
+    }
+    for (m, sums) in sums.into_iter().enumerate() {
+        for (n, sum) in sums.into_iter().enumerate() {
+            let mut values = [0.0; LANES];
+            I::store(sum, &mut values);
+            // SAFETY: a chunk's groups are given to one thread.
+            unsafe { job.out.put(row + m, group + n, &values) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

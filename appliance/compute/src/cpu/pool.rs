@@ -1,0 +1,300 @@
+//! Threads that compute the parts of one thing together: a job is a number of parts, handed out one
+//! by one, so that a thread that the system holds up holds up one part alone. Between jobs threads
+//! look for the next one for a moment, then sleep.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+/// Looks for the next job, about ten nanoseconds each, before a thread sleeps.
+const LOOKS: u32 = 4000;
+/// Of a gate: the job takes threads.
+const OPEN: u64 = 1 << 31;
+const COUNT: u64 = OPEN - 1;
+const EPOCH_SHIFT: u32 = 32;
+
+/// A job's parts: called with the index of each.
+type Part<'a> = &'a (dyn Fn(usize) + Sync + 'a);
+
+/// Threads, one of them the caller's own.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    /// A job at a time.
+    turn: Mutex<()>,
+}
+
+struct Shared {
+    /// The number of the job, whether it takes threads, and how many it has beside its caller.
+    gate: AtomicU64,
+    job: UnsafeCell<Option<Job>>,
+    next: AtomicUsize,
+    panicked: Mutex<Option<Box<dyn Any + Send>>>,
+    /// What sleeping threads wait on: the number of the job that they have seen last.
+    epoch: AtomicU32,
+    asleep: Mutex<usize>,
+    woken: Condvar,
+    ends: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+struct Job {
+    part: *const (dyn Fn(usize) + Sync),
+    parts: usize,
+}
+
+// SAFETY: the job is written while the gate is shut and nobody counted in, see `Pool::run`; what it
+// points to may be called by any thread.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; it points to nothing that belongs to a thread.
+unsafe impl Send for Shared {}
+
+impl Pool {
+    /// So many threads together, the caller's included.
+    pub fn new(threads: usize) -> Pool {
+        let shared = Arc::new(Shared {
+            gate: AtomicU64::new(0),
+            job: UnsafeCell::new(None),
+            next: AtomicUsize::new(0),
+            panicked: Mutex::new(None),
+            epoch: AtomicU32::new(0),
+            asleep: Mutex::new(0),
+            woken: Condvar::new(),
+            ends: AtomicBool::new(false),
+        });
+        let start = |index| {
+            let shared = Arc::clone(&shared);
+            let name = format!("compute-{index}");
+            let thread = std::thread::Builder::new().name(name);
+            thread.spawn(move || shared.work()).expect("a thread can be started")
+        };
+        let threads = (1..threads.max(1)).map(start).collect();
+        Pool { shared, threads, turn: Mutex::new(()) }
+    }
+
+    /// Threads, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.threads.len() + 1
+    }
+
+    /// Calls `part` with every index below `parts`, each once; returns when all are done.
+    ///
+    /// # Panics
+    /// When a part does.
+    pub fn run(&self, parts: usize, part: Part<'_>) {
+        if parts <= 1 || self.threads.is_empty() {
+            return (0..parts).for_each(part);
+        }
+        let _turn = self.turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let shared = &*self.shared;
+        let part: *const (dyn Fn(usize) + Sync + '_) = part;
+        // SAFETY: only the lifetime changes; no thread calls it after this function has shut the gate
+        // and seen the last one leave.
+        let part = unsafe {
+            std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const (dyn Fn(usize) + Sync)>(
+                part,
+            )
+        };
+        // SAFETY: the gate is shut and nobody is in, for the last job ended so.
+        unsafe { *shared.job.get() = Some(Job { part, parts }) };
+        shared.next.store(0, Ordering::Relaxed);
+        shared.open();
+        shared.take_parts(Job { part, parts });
+        shared.shut();
+        let panicked = shared.panicked.lock().unwrap_or_else(|p| p.into_inner()).take();
+        if let Some(panic) = panicked {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Calls `f(index, chunk)` for every chunk of `len` elements; the last may be shorter.
+    pub fn for_each<T: Send>(
+        &self,
+        of: &mut [T],
+        len: usize,
+        f: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        let (all, base) = (of.len(), Base(of.as_mut_ptr()));
+        self.run(all.div_ceil(len), &|index| {
+            let (start, end) = (index * len, all.min((index + 1) * len));
+            // SAFETY: `start < end <= all`, so the chunk lies inside of `of`, which outlives the call;
+            // every index is given once, so no two chunks overlap.
+            let chunk = unsafe { std::slice::from_raw_parts_mut(base.at(start), end - start) };
+            f(index, chunk);
+        });
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.ends.store(true, Ordering::SeqCst);
+        self.shared.wake();
+        for thread in self.threads.drain(..) {
+            // A panic in a part was passed on to who ran the job.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Base<T>(*mut T);
+
+// SAFETY: it is used to form slices that do not overlap, each for one thread, see `for_each`.
+unsafe impl<T: Send> Sync for Base<T> {}
+
+impl<T> Base<T> {
+    /// # Safety
+    /// The offset lies inside of the allocation.
+    unsafe fn at(&self, offset: usize) -> *mut T {
+        // SAFETY: by this function's contract.
+        unsafe { self.0.add(offset) }
+    }
+}
+
+impl Shared {
+    /// A new job takes threads.
+    fn open(&self) {
+        let epoch = self.epoch.load(Ordering::Relaxed).wrapping_add(1);
+        self.gate.store(u64::from(epoch) << EPOCH_SHIFT | OPEN, Ordering::Release);
+        self.epoch.store(epoch, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let asleep = self.asleep.lock().expect("nobody panics with it");
+        if *asleep > 0 || self.ends.load(Ordering::SeqCst) {
+            self.woken.notify_all();
+        }
+    }
+
+    /// Takes no more threads, and waits for those that are in.
+    fn shut(&self) {
+        let mut gate = self.gate.fetch_and(!OPEN, Ordering::AcqRel) & !OPEN;
+        let mut looks = 0;
+        while gate & COUNT != 0 {
+            looks += 1;
+            if looks > LOOKS { std::thread::yield_now() } else { std::hint::spin_loop() }
+            gate = self.gate.load(Ordering::Acquire);
+        }
+    }
+
+    fn work(&self) {
+        let mut seen = 0;
+        while let Some(epoch) = self.next_epoch(seen) {
+            seen = epoch;
+            if self.enter(epoch) {
+                // SAFETY: the gate was open, so the job is written and stays until we leave.
+                let job = unsafe { (*self.job.get()).expect("an open gate has a job") };
+                self.take_parts(job);
+                self.gate.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// The number of a job that is not `seen`; none at the end.
+    fn next_epoch(&self, seen: u32) -> Option<u32> {
+        let look = || {
+            let epoch = self.epoch.load(Ordering::SeqCst);
+            (epoch != seen).then_some(epoch)
+        };
+        for _ in 0..LOOKS {
+            if let Some(epoch) = look() {
+                return Some(epoch);
+            }
+            if self.ends.load(Ordering::SeqCst) {
+                return None;
+            }
+            std::hint::spin_loop();
+        }
+        let mut asleep = self.asleep.lock().expect("nobody panics with it");
+        *asleep += 1;
+        let found = loop {
+            match look() {
+                Some(epoch) => break Some(epoch),
+                None if self.ends.load(Ordering::SeqCst) => break None,
+                None => asleep = self.woken.wait(asleep).expect("nobody panics with it"),
+            }
+        };
+        *asleep -= 1;
+        found
+    }
+
+    /// Counts a thread in, where that job still takes some.
+    fn enter(&self, epoch: u32) -> bool {
+        let mut gate = self.gate.load(Ordering::Acquire);
+        loop {
+            if gate >> EPOCH_SHIFT != u64::from(epoch) || gate & OPEN == 0 {
+                return false;
+            }
+            let more = gate + 1;
+            match self.gate.compare_exchange_weak(gate, more, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(found) => gate = found,
+            }
+        }
+    }
+
+    fn take_parts(&self, job: Job) {
+        // SAFETY: `run` waits for whoever calls it.
+        let part = unsafe { &*job.part };
+        let all = || loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            if index >= job.parts {
+                return;
+            }
+            part(index);
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(all)) {
+            // Nobody takes what is left.
+            self.next.store(job.parts, Ordering::Relaxed);
+            *self.panicked.lock().unwrap_or_else(|p| p.into_inner()) = Some(panic);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_part_is_done_once_by_whatever_number_of_threads() {
+        for threads in [1, 2, 3, 8] {
+            let pool = Pool::new(threads);
+            for round in 0..300 {
+                let parts = round % 17;
+                let mut done = vec![0u32; parts * 3 + round % 3];
+                pool.for_each(&mut done, 3, |index, chunk| {
+                    chunk.iter_mut().for_each(|done| *done += index as u32 + 1);
+                });
+                for (i, done) in done.iter().enumerate() {
+                    assert_eq!(*done as usize, i / 3 + 1, "{threads} threads, round {round}");
+                }
+                if round % 50 == 49 {
+                    // Long enough for them to fall asleep.
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_is_passed_on_and_the_pool_goes_on() {
+        let pool = Pool::new(3);
+        let done = AtomicUsize::new(0);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            pool.run(100, &|index| {
+                assert_ne!(index, 40, "that one");
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+        }));
+        assert!(outcome.is_err());
+        assert!(done.load(Ordering::Relaxed) < 100);
+        done.store(0, Ordering::Relaxed);
+        pool.run(100, &|_| drop(done.fetch_add(1, Ordering::Relaxed)));
+        assert_eq!(done.load(Ordering::Relaxed), 100);
+    }
+}
