@@ -4,10 +4,13 @@
 //! A row's results depend neither on what stands beside it in the batch nor on the number of
 //! threads, and all instruction tiers give the same bits.
 
+#[allow(clippy::needless_range_loop, reason = "closures would lose the tier's instructions")]
 mod attention;
 mod cache;
+#[allow(clippy::needless_range_loop, reason = "closures would lose the tier's instructions")]
 mod forms;
 mod isa;
+#[allow(clippy::needless_range_loop, reason = "closures would lose the tier's instructions")]
 mod matrix;
 mod pool;
 mod quantized;

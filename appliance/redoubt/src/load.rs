@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bundle::{Digest, ItemFile};
-use compute::batch::BLOCK_LEN;
-use compute::map::{self, MapError};
 use compute::ComputeError;
+use compute::batch::BLOCK_LEN;
 use compute::cpu::{Cpu, Settings};
 use compute::executor::Executor;
+use compute::map::{self, MapError};
 use compute::reference::{Mode, Reference};
 use engine::{Engine, Handle, Needs};
 use indicatif::{ProgressBar, ProgressStyle};

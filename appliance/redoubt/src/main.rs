@@ -240,7 +240,7 @@ enum SiteVerb {
         file: PathBuf,
     },
     /// Put a box's settings into effect, at a boot: its name, its network, what it serves.
-    Apply(site_settings::Apply),
+    Apply(Box<site_settings::Apply>),
 }
 
 #[derive(Subcommand)]

@@ -66,16 +66,8 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let images = config.images();
     let hardware = HardwarePlaces::of_this_machine(&config.state_dir);
     let is_tls = certificate.is_some();
-    let stores = Stores {
-        keys,
-        trusted,
-        vault,
-        first_operators,
-        images,
-        hardware,
-        certificate,
-        show_codes,
-    };
+    let stores =
+        Stores { keys, trusted, vault, first_operators, images, hardware, certificate, show_codes };
     let state = State::new(stores, clock, config.limits(), version);
     let state = state
         .map_err(|error| Failure::new(format!("the system has no random numbers: {error}")))?;

@@ -86,7 +86,7 @@ fn only_enough_people_of_the_authority_may_sign() {
     own.check(&by(&[&people[1], &people[2]])).unwrap();
     // One person's signature twice, as two.
     let one = document.sign(&people[0]).unwrap();
-    let signed = serde_json::to_value(&label()).unwrap();
+    let signed = serde_json::to_value(label()).unwrap();
     let twice = json!({"keyid": one.keyid, "sig": one.sig});
     let twice = json!({"signed": signed, "signatures": [twice.clone(), twice]});
     own.refuses(twice.to_string().as_bytes(), "not signed by the authority");

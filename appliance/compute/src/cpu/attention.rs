@@ -74,10 +74,9 @@ impl Attention<'_> {
             let count = rest.iter().take(rows_max).take_while(|row| row.sequence == sequence);
             let rows = first..first + count.count();
             first = rows.end;
-            parts.extend((0..self.cache.info.kv_heads).map(|kv_head| Part {
-                rows: rows.clone(),
-                kv_head,
-            }));
+            parts.extend(
+                (0..self.cache.info.kv_heads).map(|kv_head| Part { rows: rows.clone(), kv_head }),
+            );
         }
         parts
     }

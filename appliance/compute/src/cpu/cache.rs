@@ -91,8 +91,9 @@ impl Cache {
         self.map[end..range.end].fill(0);
         // SAFETY: the range is whole pages of a private anonymous mapping, which read as zeroes
         // afterwards; the borrow is the only one.
-        let advice =
-            unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, begin, end - begin) };
+        let advice = unsafe {
+            self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, begin, end - begin)
+        };
         if advice.is_err() {
             self.map[begin..end].fill(0);
         }

@@ -45,16 +45,46 @@ pub(super) enum Kind {
 macro_rules! with_form {
     ($kind:expr, $form:ident => $call:expr) => {
         match $kind {
-            Kind::Q4K => { type $form = Q4K; $call }
-            Kind::Q5K => { type $form = Q5K; $call }
-            Kind::Q6K => { type $form = Q6K; $call }
-            Kind::Q80 => { type $form = Q80; $call }
-            Kind::Q40 => { type $form = Q40; $call }
-            Kind::Q41 => { type $form = Q41; $call }
-            Kind::Q50 => { type $form = Q50; $call }
-            Kind::Q51 => { type $form = Q51; $call }
-            Kind::F16 => { type $form = F16; $call }
-            Kind::Bf16 => { type $form = Bf16; $call }
+            Kind::Q4K => {
+                type $form = Q4K;
+                $call
+            }
+            Kind::Q5K => {
+                type $form = Q5K;
+                $call
+            }
+            Kind::Q6K => {
+                type $form = Q6K;
+                $call
+            }
+            Kind::Q80 => {
+                type $form = Q80;
+                $call
+            }
+            Kind::Q40 => {
+                type $form = Q40;
+                $call
+            }
+            Kind::Q41 => {
+                type $form = Q41;
+                $call
+            }
+            Kind::Q50 => {
+                type $form = Q50;
+                $call
+            }
+            Kind::Q51 => {
+                type $form = Q51;
+                $call
+            }
+            Kind::F16 => {
+                type $form = F16;
+                $call
+            }
+            Kind::Bf16 => {
+                type $form = Bf16;
+                $call
+            }
         }
     };
 }

@@ -111,12 +111,7 @@ impl Pool {
     }
 
     /// Calls `f(index, chunk)` for every chunk of `len` elements; the last may be shorter.
-    pub fn for_each<T: Send>(
-        &self,
-        of: &mut [T],
-        len: usize,
-        f: impl Fn(usize, &mut [T]) + Sync,
-    ) {
+    pub fn for_each<T: Send>(&self, of: &mut [T], len: usize, f: impl Fn(usize, &mut [T]) + Sync) {
         let (all, base) = (of.len(), Base(of.as_mut_ptr()));
         self.run(all.div_ceil(len), &|index| {
             let (start, end) = (index * len, all.min((index + 1) * len));
@@ -175,7 +170,11 @@ impl Shared {
         let mut looks = 0;
         while gate & COUNT != 0 {
             looks += 1;
-            if looks > LOOKS { std::thread::yield_now() } else { std::hint::spin_loop() }
+            if looks > LOOKS {
+                std::thread::yield_now()
+            } else {
+                std::hint::spin_loop()
+            }
             gate = self.gate.load(Ordering::Acquire);
         }
     }
@@ -294,7 +293,9 @@ mod tests {
         assert!(outcome.is_err());
         assert!(done.load(Ordering::Relaxed) < 100);
         done.store(0, Ordering::Relaxed);
-        pool.run(100, &|_| drop(done.fetch_add(1, Ordering::Relaxed)));
+        pool.run(100, &|_| {
+            done.fetch_add(1, Ordering::Relaxed);
+        });
         assert_eq!(done.load(Ordering::Relaxed), 100);
     }
 }

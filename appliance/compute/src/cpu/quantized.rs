@@ -42,8 +42,7 @@ impl Large {
 }
 
 impl Small {
-    pub const ZERO: Small =
-        Small { levels: [0; SMALL], scale: 0.0, sum: 0, scaled_sum: 0.0 };
+    pub const ZERO: Small = Small { levels: [0; SMALL], scale: 0.0, sum: 0, scaled_sum: 0.0 };
 }
 
 tiered! {

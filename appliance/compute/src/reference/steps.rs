@@ -1,8 +1,6 @@
 //! The steps of a plan, one plain implementation each.
 
-use models::plan::{
-    Activation, CacheId, LinearPart, Rope, RopePairs, Slot, Span, Step, WeightId,
-};
+use models::plan::{Activation, CacheId, LinearPart, Rope, RopePairs, Slot, Span, Step, WeightId};
 
 use super::attention::Attention;
 use super::linear::{Linear, Stored};

@@ -18,8 +18,8 @@ use models::dtype::DType;
 use models::vocabulary::{Algorithm, TokenKind, Vocabulary};
 use serde_json::{Value, json};
 use server::{
-    Certificate, HardwarePlaces, HttpLimits, Images, Kind, Known, Listen, LoadError, Loaded, Origin,
-    Server, Shared, State, Stores, TextSide, TlsFiles, Trusted, Vault,
+    Certificate, HardwarePlaces, HttpLimits, Images, Kind, Known, Listen, LoadError, Loaded,
+    Origin, Server, Shared, State, Stores, TextSide, TlsFiles, Trusted, Vault,
 };
 use tempfile::TempDir;
 use text::{ChatTemplate, Tokenizer};

@@ -185,9 +185,10 @@ fn what_is_no_number_reaches_the_product() {
 #[test]
 fn forms_are_as_large_as_they_say() {
     let bytes = |kind: Kind| kind.tile_bytes() as f64 / LANES as f64;
-    assert_eq!(KINDS.map(|(dtype, _)| bytes(Kind::of(dtype, LARGE).unwrap())), [
-        148.0, 180.0, 210.0, 34.0, 18.0, 20.0, 22.0, 24.0, 32.0, 32.0
-    ]);
+    assert_eq!(
+        KINDS.map(|(dtype, _)| bytes(Kind::of(dtype, LARGE).unwrap())),
+        [148.0, 180.0, 210.0, 34.0, 18.0, 20.0, 22.0, 24.0, 32.0, 32.0]
+    );
     assert_eq!(Kind::of(DType::Q4_K, LARGE + SMALL), None);
     assert_eq!(Kind::of(DType::F32, LARGE), None);
 }
