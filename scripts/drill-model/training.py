@@ -23,10 +23,12 @@ import vocabulary
 from model import Drill, Shape
 from muon import Muon
 
+# The full rate; one that goes on from a model would lose what that knows at this one.
 RATE = 3e-3
+RATE_FROM_MODEL = 1.5e-3
 MATRIX_DECAY = 0.1
 WARM_UP = 0.015
-FALL = 0.6
+FALL = 0.8
 RATE_LEAST = 0.01
 GRADIENT_NORM_MAX = 1.0
 WEIGHT_USUAL = 150
@@ -160,8 +162,8 @@ def say(text):
     print(time.strftime("%H:%M:%S"), text, flush=True)
 
 
-def train(run, progress_of, evaluate_s, draws):
-    """Trains until progress is 1."""
+def train(run, progress_of, rate, evaluate_s, draws):
+    """Trains until progress is 1, at most at this rate."""
     saved = reported = time.monotonic()
     evaluated, losses, tokens_then = run.seconds, [], run.tokens
     for pool in batches.pools(run.folder / "tokenizer.json", run.seed, run.pools):
@@ -172,7 +174,7 @@ def train(run, progress_of, evaluate_s, draws):
                 run.save()
                 return
             losses.append(run.step(torch.from_numpy(tokens), torch.from_numpy(targets),
-                                   RATE * rate_share(progress)))
+                                   rate * rate_share(progress)))
             now = time.monotonic()
             run.seconds += now - began
             if now - reported > REPORT_S:
@@ -216,10 +218,11 @@ def main():
     parameters = sum(p.numel() for p in run.network.parameters())
     say(f"{parameters:,} parameters, {run.tokenizer.get_vocab_size()} tokens, "
         f"from step {run.steps}, on the {run.device}, products in {run.precision}")
+    rate = RATE_FROM_MODEL if given.source else RATE
     if given.minutes:
-        train(run, lambda r: r.seconds / 60 / given.minutes, given.evaluate_s, given.draws)
+        train(run, lambda r: r.seconds / 60 / given.minutes, rate, given.evaluate_s, given.draws)
     else:
-        train(run, lambda r: r.tokens / given.tokens, given.evaluate_s, given.draws)
+        train(run, lambda r: r.tokens / given.tokens, rate, given.evaluate_s, given.draws)
     say("trained")
 
 
