@@ -19,7 +19,7 @@ const BLOCKS: usize = 2 * LEN.div_ceil(BLOCK_LEN);
 const LEN_SHORT: usize = 20;
 /// Mean divergence in nats of inputs in eight bits and keys and values in half precision, on a model
 /// this small.
-const KL_MAX: f64 = 5e-3;
+const KL_MAX: f64 = 2e-3;
 
 /// Two sequences of `len` tokens: every row of both, `chunk` of each at a time.
 fn run(model: &mut dyn Executor, len: usize, chunk: usize) -> Logits {

@@ -16,8 +16,8 @@ const MODES: [Mode; 2] = [Mode::Exact, Mode::Serving];
 const KL_MAX: f64 = 1e-5;
 
 /// The same of the CPU executor, which rounds inputs of products to eight bits, keys and values to
-/// half precision: 3.3e-3.
-const KL_CPU_MAX: f64 = 4e-3;
+/// half precision: 1.5e-3. (llama.cpp: 4.8e-3 on the first of the texts.)
+const KL_CPU_MAX: f64 = 2e-3;
 
 /// Mean divergence over every recorded position.
 fn mean_divergence(name: &str, load: impl FnOnce(usize) -> Runner) -> f64 {

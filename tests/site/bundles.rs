@@ -172,7 +172,7 @@ fn an_update_without_room_for_both_waits_for_running_streams() {
     let first = world.model(1, &card(GOOD));
     let second = world.model(2, &card(&format!("{GOOD}# a newer card\n")));
     world.release();
-    let site = Site::new("context_len = 2048\nkv_cache_mib = 12\nmemory_mib = 20\n");
+    let site = Site::new("context_len = 2048\nkv_cache_mib = 12\nmemory_mib = 14\n");
     let served = site.serve_bare();
     let key = site.first_key();
     trust(&site, &world);

@@ -16,6 +16,7 @@ mod pool;
 mod quantized;
 mod steps;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use models::dtype::DType;
@@ -56,6 +57,10 @@ pub struct Cpu {
     caches: Vec<Cache>,
     slots: Vec<Vec<f32>>,
     inputs: Inputs,
+    /// Products of inputs that are wanted precisely.
+    both: Vec<f32>,
+    /// Slots that attention reads.
+    attended: BTreeSet<usize>,
     /// Per rotary embedding: sine and cosine of every angle, for each row of the step.
     turns: Vec<Vec<(f32, f32)>>,
     pool: Pool,
@@ -104,9 +109,12 @@ pub fn is_packed(dtype: DType) -> bool {
 }
 
 impl Cpu {
-    /// Whether the executor has this model's shapes; what it has not the reference computes.
+    /// Whether the executor is made for this model; what it is not for the reference computes.
+    /// Encoders come with weights in full precision, and their vectors are compared with others'
+    /// that were: nothing is rounded there.
     pub fn fits(plan: &Plan) -> bool {
-        plan.caches.iter().all(|cache| cache.head_dim <= HEAD_DIM_MAX)
+        let has_room = plan.caches.iter().all(|cache| cache.head_dim <= HEAD_DIM_MAX);
+        has_room && !plan.attends_to_whole_sequences()
     }
 
     /// Loads a model that fits, with room for `blocks` cache blocks of [`crate::batch::BLOCK_LEN`]
@@ -166,6 +174,8 @@ impl Cpu {
                 .collect::<Result<_, _>>()?,
             slots: vec![Vec::new(); plan.slots.len()],
             inputs: Inputs::default(),
+            both: Vec::new(),
+            attended: attended(plan),
             turns: vec![Vec::new(); plan.ropes.len()],
             tier: settings.tier.unwrap_or_else(Tier::best),
             pool,
@@ -235,10 +245,11 @@ impl Cpu {
             let (x, width) = (&self.slots[plan.head.hidden.0], plan.width(plan.head.hidden));
             match head {
                 Matrix::Packed(packed) => {
-                    let mut wanted = Wanted::default();
+                    let mut wanted = Wanted { is_precise: true, ..Wanted::default() };
                     wanted.add(packed.kind);
                     self.inputs.fill(&self.pool, x, width, wanted);
-                    packed.forward(self.tier, &self.pool, &self.inputs, &mut values);
+                    let out = (values.as_mut_slice(), &mut self.both);
+                    packed.forward(self.tier, &self.pool, &self.inputs, out);
                 }
                 Matrix::Stored(linear) => linear.forward(x, &mut values)?,
             }
@@ -260,6 +271,16 @@ impl Cpu {
             }
         }
     }
+}
+
+/// The slots that attention reads. What is rounded there weighs most, and its products are few.
+fn attended(plan: &Plan) -> BTreeSet<usize> {
+    let slots = plan.layers.iter().flatten().flat_map(|step| match step {
+        Step::Attention { queries, .. } => vec![queries.0],
+        Step::KvWrite { keys, values, .. } => vec![keys.0, values.0],
+        _ => Vec::new(),
+    });
+    slots.collect()
 }
 
 impl Executor for Cpu {

@@ -15,6 +15,7 @@ use super::isa::{Isa, LANES, Tier, by_tier};
 use super::pool::Pool;
 use super::quantized::{LARGE, Large, SMALL, Small, large, small};
 use crate::ComputeError;
+use crate::rows::tiered;
 
 /// Rows of a batch that are computed together, at most, where they are many.
 const ROWS: usize = 8;
@@ -118,10 +119,14 @@ impl Kind {
 }
 
 /// The rows of a batch as matrices of some kind want them; made once for all that share an input.
+///
+/// Where they are wanted precisely there are two for each row: its levels, and those of what these
+/// leave over. The products of both together are a row's.
 #[derive(Default)]
 pub(super) struct Inputs {
     rows: usize,
     columns: usize,
+    is_precise: bool,
     large: Vec<Large>,
     small: Vec<Small>,
     floats: Vec<[f32; 16]>,
@@ -133,6 +138,8 @@ pub(super) struct Wanted {
     pub large: bool,
     pub small: bool,
     pub floats: bool,
+    /// In sixteen bits instead of eight, at twice the products.
+    pub is_precise: bool,
 }
 
 impl Wanted {
@@ -146,23 +153,45 @@ impl Wanted {
 }
 
 impl Inputs {
+    /// Whether a kind of matrix reads levels.
+    fn has_levels(&self, kind: Kind) -> bool {
+        !matches!(kind, Kind::F16 | Kind::Bf16)
+    }
+
     /// Takes `x`, `(rows, columns)`.
     pub fn fill(&mut self, pool: &Pool, x: &[f32], columns: usize, wanted: Wanted) {
         (self.rows, self.columns) = (x.len() / columns, columns);
+        self.is_precise = wanted.is_precise;
         let row = |row: usize| &x[row * columns..(row + 1) * columns];
+        let copies = 1 + usize::from(self.is_precise);
         if wanted.large {
-            self.large.resize(x.len() / LARGE, Large::ZERO);
-            pool.for_each(&mut self.large, columns / LARGE, |i, blocks| large(row(i), blocks));
+            self.large.resize(copies * x.len() / LARGE, Large::ZERO);
+            pool.for_each(&mut self.large, copies * columns / LARGE, |i, blocks| {
+                let (levels, rest) = blocks.split_at_mut(columns / LARGE);
+                large(row(i), levels, rest);
+            });
         }
         if wanted.small {
-            self.small.resize(x.len() / SMALL, Small::ZERO);
-            pool.for_each(&mut self.small, columns / SMALL, |i, blocks| small(row(i), blocks));
+            self.small.resize(copies * x.len() / SMALL, Small::ZERO);
+            pool.for_each(&mut self.small, copies * columns / SMALL, |i, blocks| {
+                let (levels, rest) = blocks.split_at_mut(columns / SMALL);
+                small(row(i), levels, rest);
+            });
         }
         if wanted.floats {
             self.floats.resize(x.len() / 16, [0.0; 16]);
             pool.for_each(&mut self.floats, columns / 16, |i, blocks| {
                 blocks.copy_from_slice(row(i).as_chunks().0);
             });
+        }
+    }
+}
+
+tiered! {
+    /// `out = a + b`.
+    fn add_two(a: &[f32], b: &[f32], out: &mut [f32]) {
+        for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+            *out = a + b;
         }
     }
 }
@@ -219,15 +248,36 @@ impl Packed {
         self.tiles.len()
     }
 
-    /// `out` is `(inputs' rows, rows)`.
-    pub fn forward(&self, tier: Tier, pool: &Pool, inputs: &Inputs, out: &mut [f32]) {
+    /// `out` is `(inputs' rows, rows)`; `both` is for the time of the call.
+    pub fn forward(
+        &self,
+        tier: Tier,
+        pool: &Pool,
+        inputs: &Inputs,
+        (out, both): (&mut [f32], &mut Vec<f32>),
+    ) {
         assert_eq!(inputs.columns, self.columns, "inputs of another width");
         assert_eq!(out.len(), inputs.rows * self.rows, "as many rows as inputs");
+        if !(inputs.is_precise && inputs.has_levels(self.kind)) {
+            return self.products(tier, pool, (inputs, inputs.rows), out);
+        }
+        both.resize(2 * out.len(), 0.0);
+        self.products(tier, pool, (inputs, 2 * inputs.rows), both);
+        pool.for_each(out, self.rows, |row, out| {
+            let both = &both[2 * row * self.rows..(2 * row + 2) * self.rows];
+            let (levels, rest) = both.split_at(self.rows);
+            add_two(levels, rest, out);
+        });
+    }
+
+    /// The products of so many rows, be they two for one or not.
+    fn products(&self, tier: Tier, pool: &Pool, of: (&Inputs, usize), out: &mut [f32]) {
+        let (inputs, rows) = of;
         let groups = self.rows.div_ceil(LANES);
         let chunk = groups.div_ceil(pool.threads() * CHUNKS_PER_THREAD);
         // In pairs, as they are computed.
         let chunk = chunk.next_multiple_of(2).min(GROUPS_PER_CHUNK_MAX);
-        let out = Out { base: out.as_mut_ptr(), rows: inputs.rows, width: self.rows };
+        let out = Out { base: out.as_mut_ptr(), rows, width: self.rows };
         pool.run(groups.div_ceil(chunk), &|index| {
             let groups = index * chunk..groups.min((index + 1) * chunk);
             Job { tier, matrix: self, groups, inputs, out: &out }.run();
@@ -298,7 +348,7 @@ impl Job<'_> {
     }
 
     fn of_form<F: Reads>(&self) {
-        let rows = self.inputs.rows;
+        let rows = self.out.rows;
         if rows <= ROWS_FEW {
             for group in self.groups.clone() {
                 self.of_rows::<F>(group, 0..rows);

@@ -46,31 +46,57 @@ impl Small {
 }
 
 tiered! {
-    /// `blocks` have exactly the columns of `x`.
-    pub(super) fn large(x: &[f32], blocks: &mut [Large]) {
-        for (x, block) in x.as_chunks::<LARGE>().0.iter().zip(blocks) {
-            block.scale = levels(x, &mut block.levels);
-            let mut sixteens = [0i32; LARGE / 16];
-            for (sum, levels) in sixteens.iter_mut().zip(block.levels.as_chunks::<16>().0) {
-                *sum = levels.iter().map(|level| i32::from(*level)).sum();
-            }
-            block.offsets = sixteens.map(|sum| -32 * sum);
-            for (i, sum) in block.sums.iter_mut().enumerate() {
-                *sum = (sixteens[2 * i] + sixteens[2 * i + 1]) as i16;
+    /// `blocks` have exactly the columns of `x`; `rest` too, for what they leave over, or nothing.
+    pub(super) fn large(x: &[f32], blocks: &mut [Large], rest: &mut [Large]) {
+        for (i, (x, block)) in x.as_chunks().0.iter().zip(blocks).enumerate() {
+            large_block(x, block);
+            if let Some(rest) = rest.get_mut(i) {
+                large_block(&left_over(x, &block.levels, block.scale), rest);
             }
         }
     }
 }
 
+#[inline(always)]
+fn large_block(x: &[f32; LARGE], block: &mut Large) {
+    block.scale = levels(x, &mut block.levels);
+    let mut sixteens = [0i32; LARGE / 16];
+    for (sum, levels) in sixteens.iter_mut().zip(block.levels.as_chunks::<16>().0) {
+        *sum = levels.iter().map(|level| i32::from(*level)).sum();
+    }
+    block.offsets = sixteens.map(|sum| -32 * sum);
+    for (i, sum) in block.sums.iter_mut().enumerate() {
+        *sum = (sixteens[2 * i] + sixteens[2 * i + 1]) as i16;
+    }
+}
+
 tiered! {
-    /// `blocks` have exactly the columns of `x`.
-    pub(super) fn small(x: &[f32], blocks: &mut [Small]) {
-        for (x, block) in x.as_chunks::<SMALL>().0.iter().zip(blocks) {
-            block.scale = levels(x, &mut block.levels);
-            block.sum = block.levels.iter().map(|level| i32::from(*level)).sum();
-            block.scaled_sum = block.scale * block.sum as f32;
+    /// The same for small blocks.
+    pub(super) fn small(x: &[f32], blocks: &mut [Small], rest: &mut [Small]) {
+        for (i, (x, block)) in x.as_chunks().0.iter().zip(blocks).enumerate() {
+            small_block(x, block);
+            if let Some(rest) = rest.get_mut(i) {
+                small_block(&left_over(x, &block.levels, block.scale), rest);
+            }
         }
     }
+}
+
+#[inline(always)]
+fn small_block(x: &[f32; SMALL], block: &mut Small) {
+    block.scale = levels(x, &mut block.levels);
+    block.sum = block.levels.iter().map(|level| i32::from(*level)).sum();
+    block.scaled_sum = block.scale * block.sum as f32;
+}
+
+/// What levels leave over.
+#[inline(always)]
+fn left_over<const N: usize>(x: &[f32; N], levels: &[i8; N], scale: f32) -> [f32; N] {
+    let mut rest = *x;
+    for (rest, level) in rest.iter_mut().zip(levels) {
+        *rest -= f32::from(*level) * scale;
+    }
+    rest
 }
 
 /// Fills in the levels; the scale that they have.
@@ -102,7 +128,7 @@ mod tests {
     fn levels_are_the_nearest_and_sums_are_theirs() {
         let x: Vec<f32> = (0..512).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.37).collect();
         let mut blocks = [Large::ZERO; 2];
-        large(&x, &mut blocks);
+        large(&x, &mut blocks, &mut []);
         for (x, block) in x.chunks(LARGE).zip(&blocks) {
             for (x, level) in x.iter().zip(block.levels) {
                 assert!((x - f32::from(level) * block.scale).abs() <= block.scale * 0.501, "{x}");
@@ -117,7 +143,7 @@ mod tests {
             }
         }
         let mut smalls = [Small::ZERO; 16];
-        small(&x, &mut smalls);
+        small(&x, &mut smalls, &mut []);
         for block in smalls {
             let sum = block.levels.iter().map(|level| i32::from(*level)).sum::<i32>();
             assert_eq!((block.sum, block.scaled_sum), (sum, block.scale * sum as f32));
@@ -128,7 +154,7 @@ mod tests {
     fn nothing_is_nothing_and_no_number_stays_none() {
         let check = |x: [f32; SMALL], scale: fn(f32) -> bool| {
             let mut block = [Small { levels: [1; SMALL], ..Small::ZERO }];
-            small(&x, &mut block);
+            small(&x, &mut block, &mut []);
             assert!(scale(block[0].scale), "{:?}", block[0]);
             assert_eq!(block[0].sum, 0);
         };

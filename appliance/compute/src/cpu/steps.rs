@@ -130,14 +130,17 @@ impl Cpu {
 
     /// Products with one input, which is brought into eight bits once for all of them.
     fn linear(&mut self, input: Slot, parts: &[LinearPart]) -> Result<(), ComputeError> {
-        let mut wanted = Wanted::default();
+        let is_precise = parts.iter().any(|part| self.attended.contains(&part.out.0));
+        let mut wanted = Wanted { is_precise, ..Wanted::default() };
         parts.iter().for_each(|part| self.matrix(part.weight).wants(&mut wanted));
         let width = self.plan.width(input);
         self.inputs.fill(&self.pool, &self.slots[input.0], width, wanted);
+        let mut both = std::mem::take(&mut self.both);
         for part in parts {
             self.with_out(part.out, |model, out| {
                 match model.matrix(part.weight) {
                     Matrix::Packed(packed) => {
+                        let out = (&mut *out, &mut both);
                         packed.forward(model.tier, &model.pool, &model.inputs, out);
                     }
                     Matrix::Stored(linear) => linear.forward(&model.slots[input.0], out)?,
@@ -148,6 +151,7 @@ impl Cpu {
                 Ok::<(), ComputeError>(())
             })?;
         }
+        self.both = both;
         Ok(())
     }
 

@@ -107,7 +107,7 @@ impl Case {
         let x = &self.x[rows.start * columns..rows.end * columns];
         inputs.fill(pool, x, columns, wanted);
         let mut out = vec![f32::NAN; rows.len() * self.packed.rows];
-        self.packed.forward(tier, pool, &inputs, &mut out);
+        self.packed.forward(tier, pool, &inputs, (&mut out, &mut Vec::new()));
         out
     }
 }
@@ -166,6 +166,31 @@ fn check_near(case: &Case, pool: &Pool, out: &[f32], n: usize) {
                 "{:?} {row} {i}: {found} for {sum} of {size}",
                 case.packed.kind
             );
+        }
+    }
+}
+
+/// With what levels leave over, products are those of the inputs themselves.
+#[test]
+fn precise_products_are_hardly_rounded() {
+    let pool = Pool::new(2);
+    for kind in KINDS {
+        let (rows, columns, n) = (35, 512, 5);
+        let case = case(&pool, kind, rows, columns, n);
+        let mut wanted = Wanted { is_precise: true, ..Wanted::default() };
+        wanted.add(case.packed.kind);
+        let mut inputs = Inputs::default();
+        inputs.fill(&pool, &case.x, columns, wanted);
+        let mut out = vec![f32::NAN; n * rows];
+        case.packed.forward(Tier::best(), &pool, &inputs, (&mut out, &mut Vec::new()));
+        for (i, x) in case.x.chunks(columns).enumerate() {
+            for (row, weights) in case.decoded.chunks(columns).enumerate() {
+                let products = weights.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
+                let (sum, size) = products
+                    .fold((0.0, 0.0), |(sum, size), product| (sum + product, size + product.abs()));
+                let error = (f64::from(out[i * rows + row]) - sum).abs();
+                assert!(error <= 1e-4 * size + 1e-30, "{:?} {row} {i}: {error}", kind.0);
+            }
         }
     }
 }
