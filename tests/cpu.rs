@@ -1,6 +1,6 @@
-//! The CPU executor beside the reference: on the drill model's weights in every element type it says
-//! nearly what the exact mode says, and the same to the bit on every instruction tier, with any
-//! number of threads, in any chunks.
+//! The CPU executor beside the reference: on the drill model's weights in every element type it
+//! says nearly what the exact mode says, and the same to the bit on every instruction tier, with
+//! any number of threads, in any chunks.
 
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
@@ -17,8 +17,8 @@ const LEN: usize = 90;
 const BLOCKS: usize = 2 * LEN.div_ceil(BLOCK_LEN);
 /// For what takes plain numbers long.
 const LEN_SHORT: usize = 20;
-/// Mean divergence in nats of inputs in eight bits and keys and values in half precision, on a model
-/// this small.
+/// Mean divergence in nats of inputs in eight bits and keys and values in half precision, on a
+/// model this small.
 const KL_MAX: f64 = 2e-3;
 
 /// Two sequences of `len` tokens: every row of both, `chunk` of each at a time.

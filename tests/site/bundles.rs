@@ -191,8 +191,10 @@ fn an_update_without_room_for_both_waits_for_running_streams() {
             let activated = run(&site, &["bundle", "activate", &second]);
             (activated, Instant::now())
         });
-        std::thread::sleep(Duration::from_millis(500));
-        let asked = scope.spawn(|| answer_to(&client, "Repeat: hello"));
+        let asked = scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            answer_to(&client, "Repeat: hello")
+        });
         let mut last = String::new();
         while let Some(event) = stream.event() {
             last = event;

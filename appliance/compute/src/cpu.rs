@@ -99,6 +99,9 @@ impl Matrix {
     fn wants(&self, wanted: &mut Wanted) {
         if let Matrix::Packed(packed) = self {
             wanted.add(packed.kind);
+            // Small models come in such forms, and rounding in eight bits alone moves their
+            // answers.
+            wanted.is_precise |= packed.kind.has_small_blocks();
         }
     }
 }
@@ -118,7 +121,8 @@ impl Cpu {
     }
 
     /// Loads a model that fits, with room for `blocks` cache blocks of [`crate::batch::BLOCK_LEN`]
-    /// positions (of all sequences together). `progress` is called with bytes of weights done so far.
+    /// positions (of all sequences together). `progress` is called with bytes of weights done so
+    /// far.
     ///
     /// # Errors
     /// [`ComputeError`] when a tensor cannot be loaded or does not fit into memory.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
+use compute::batch::BLOCK_LEN;
 use models::dtype::DType;
 use models::vocabulary::{Algorithm, Vocabulary};
 use models::weights::{Container, Weights};
@@ -31,7 +32,7 @@ fn describe(source: &Source, weights: &Weights, out: &mut String) -> Result<(), 
     out.push_str(&format!(
         "\nparameters  {:.1} million\nKV cache    {} bytes per token\n\n{plan}",
         plan.parameter_count() as f64 / 1e6,
-        plan.cache_elements_per_position() * 4
+        crate::load::cache_bytes(&plan, 1) / BLOCK_LEN
     ));
     text
 }

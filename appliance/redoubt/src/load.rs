@@ -325,7 +325,7 @@ fn executor(
 }
 
 /// Bytes that the executor's cache takes.
-fn cache_bytes(plan: &Plan, blocks: usize) -> usize {
+pub fn cache_bytes(plan: &Plan, blocks: usize) -> usize {
     match Cpu::fits(plan) {
         true => Cpu::cache_bytes(plan, blocks),
         false => Reference::cache_bytes(plan, blocks),

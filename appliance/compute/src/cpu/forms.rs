@@ -1,5 +1,5 @@
-//! Packed forms of weights: how sixteen rows lie together, how a file's blocks become that, and what
-//! one tile adds to the sums of its rows. Sizes are those of the file, or next to them.
+//! Packed forms of weights: how sixteen rows lie together, how a file's blocks become that, and
+//! what one tile adds to the sums of its rows. Sizes are those of the file, or next to them.
 //!
 //! A line is 64 bytes: the same four bytes of each of the sixteen rows, as the file has them. So a
 //! line's four columns meet four levels of the input, the same for all rows.
@@ -138,7 +138,8 @@ trait Nibbles {
 /// Adds the products of `count` lines to sums in integers, from these lines and levels on.
 ///
 /// No closures, here and below: they would be compiled without the tier's instructions. Where sums
-/// fill the registers the loop stays one: unrolled, inputs would be kept in memory for later groups.
+/// fill the registers the loop stays one: unrolled, inputs would be kept in memory for later
+/// groups.
 #[inline(always)]
 fn run<I: Isa, F: Nibbles, const K: usize, const M: usize, const N: usize>(
     tiles: &[&F; N],

@@ -1,6 +1,6 @@
 //! Sixteen lanes of integers and of F32, as the packed products need them: on AVX-512 with VNNI, on
-//! AVX2 with and without AVX-VNNI, and as plain numbers. Integer results are exact and F32 is rounded
-//! once per named operation, so all give the same bits.
+//! AVX2 with and without AVX-VNNI, and as plain numbers. Integer results are exact and F32 is
+//! rounded once per named operation, so all give the same bits.
 
 pub(super) const LANES: usize = 16;
 /// Bytes that sixteen lanes hold.
@@ -233,8 +233,8 @@ pub(super) use x86::{Avx2, Avx512Vnni, AvxVnni};
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-/// Defines a function over a tier, out of one that is generic over [`Isa`] first, and over what else
-/// stands in brackets. Each instance is compiled by itself.
+/// Defines a function over a tier, out of one that is generic over [`Isa`] first, and over what
+/// else stands in brackets. Each instance is compiled by itself.
 macro_rules! by_tier {
     (
         $(#[$doc:meta])*

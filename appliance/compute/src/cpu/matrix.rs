@@ -1,8 +1,8 @@
 //! A packed matrix: how its tiles are made and kept, and its products with the rows of a batch.
 //!
-//! Sixteen rows of the matrix are a group: its tiles lie one after the other, so that a thread reads
-//! one stream of memory. Every sum has one order, over the columns, whatever else is computed beside
-//! it.
+//! Sixteen rows of the matrix are a group: its tiles lie one after the other, so that a thread
+//! reads one stream of memory. Every sum has one order, over the columns, whatever else is computed
+//! beside it.
 
 use std::ops::Range;
 
@@ -107,6 +107,11 @@ impl Kind {
             _ => return None,
         };
         columns.is_multiple_of(kind.tile_columns()).then_some(kind)
+    }
+
+    /// A scale for every 32 columns.
+    pub fn has_small_blocks(self) -> bool {
+        matches!(self, Kind::Q80 | Kind::Q40 | Kind::Q41 | Kind::Q50 | Kind::Q51)
     }
 
     fn tile_columns(self) -> usize {
@@ -287,8 +292,9 @@ impl Packed {
     fn tiles<F: Form>(&self) -> &[F] {
         let count = self.tiles.len() / size_of::<F>();
         assert_eq!(align_of::<F>(), 1, "tiles are bytes");
-        // SAFETY: a form is arrays of bytes, any of which are valid, without padding; the mapping has
-        // that many of them, lives as long as the borrow, and is not written after it was packed.
+        // SAFETY: a form is arrays of bytes, any of which are valid, without padding; the mapping
+        // has that many of them, lives as long as the borrow, and is not written after it was
+        // packed.
         unsafe { std::slice::from_raw_parts(self.tiles.as_ptr().cast(), count) }
     }
 }

@@ -17,7 +17,7 @@ const COUNT: u64 = OPEN - 1;
 const EPOCH_SHIFT: u32 = 32;
 
 /// A job's parts: called with the index of each.
-type Part<'a> = &'a (dyn Fn(usize) + Sync + 'a);
+type Parts<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// Threads, one of them the caller's own.
 pub(crate) struct Pool {
@@ -42,7 +42,7 @@ struct Shared {
 
 #[derive(Clone, Copy)]
 struct Job {
-    part: *const (dyn Fn(usize) + Sync),
+    part: *const Parts<'static>,
     parts: usize,
 }
 
@@ -84,20 +84,16 @@ impl Pool {
     ///
     /// # Panics
     /// When a part does.
-    pub fn run(&self, parts: usize, part: Part<'_>) {
+    pub fn run(&self, parts: usize, part: &Parts<'_>) {
         if parts <= 1 || self.threads.is_empty() {
             return (0..parts).for_each(part);
         }
         let _turn = self.turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let shared = &*self.shared;
-        let part: *const (dyn Fn(usize) + Sync + '_) = part;
-        // SAFETY: only the lifetime changes; no thread calls it after this function has shut the gate
-        // and seen the last one leave.
-        let part = unsafe {
-            std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const (dyn Fn(usize) + Sync)>(
-                part,
-            )
-        };
+        let part: *const Parts<'_> = part;
+        // SAFETY: only the lifetime changes; no thread calls it after this function has shut the
+        // gate and seen the last one leave.
+        let part = unsafe { std::mem::transmute::<*const Parts<'_>, *const Parts<'static>>(part) };
         // SAFETY: the gate is shut and nobody is in, for the last job ended so.
         unsafe { *shared.job.get() = Some(Job { part, parts }) };
         shared.next.store(0, Ordering::Relaxed);
@@ -115,8 +111,8 @@ impl Pool {
         let (all, base) = (of.len(), Base(of.as_mut_ptr()));
         self.run(all.div_ceil(len), &|index| {
             let (start, end) = (index * len, all.min((index + 1) * len));
-            // SAFETY: `start < end <= all`, so the chunk lies inside of `of`, which outlives the call;
-            // every index is given once, so no two chunks overlap.
+            // SAFETY: `start < end <= all`, so the chunk lies inside of `of`, which outlives the
+            // call; every index is given once, so no two chunks overlap.
             let chunk = unsafe { std::slice::from_raw_parts_mut(base.at(start), end - start) };
             f(index, chunk);
         });

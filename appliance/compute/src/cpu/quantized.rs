@@ -1,6 +1,6 @@
 //! Input rows of a product in eight bits: symmetric, with one scale for every 256 or 32 columns, as
-//! the forms of weights want them. A block with something that is no finite number has no number for
-//! a scale, so that its products have none either.
+//! the forms of weights want them. A block with something that is no finite number has no number
+//! for a scale, so that its products have none either.
 
 use crate::rows::tiered;
 

@@ -143,11 +143,11 @@ fn a_manifest_that_was_signed_must_be_right_too() {
     let sum = FileSum::of(b"");
     signed(&|manifest| _ = manifest.files.insert("../x".to_owned(), sum));
     left.fails("cannot have");
-    // The site's own numbers of another log.
+    // Another site's log, with the right digests.
     let other = Left::from(298);
     fs::write(left.path(CHECKPOINT), fs::read(other.path(CHECKPOINT)).unwrap()).unwrap();
     let bytes = fs::read(left.path(CHECKPOINT)).unwrap();
     let sum = FileSum::of(&bytes);
     signed(&|manifest| _ = manifest.files.insert(CHECKPOINT.to_owned(), sum));
-    left.fails("another log's");
+    left.fails("not signed by this site's key");
 }
