@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use crate::beside::BUFFER_BYTES;
 use crate::digest::{Digest, PieceHasher, piece_bytes, piece_count};
 use crate::manifest::ItemFile;
-use crate::stage::{open_plain, read_small};
 use crate::store::StoreError;
+use crate::whole::{open_plain, read_small};
 
 /// Copies a file, which must be what the manifest says by both of its digests; synced.
 ///

@@ -24,6 +24,7 @@ pub mod step;
 pub mod store;
 mod transport;
 pub mod verify;
+pub mod whole;
 
 pub use digest::Digest;
 pub use label::{LabelError, Records, ReturnLabel};

@@ -7,30 +7,27 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::ops::Range;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
-use sha2::{Digest as _, Sha256};
 
-use crate::beside::{BUFFER_BYTES, Noter, Passage};
+use crate::beside::{Noter, Passage};
 use crate::digest::{Digest, PIECE_BYTES, PieceHasher, piece_bytes, piece_count};
 use crate::manifest::ItemFile;
 use crate::media::{Media, MediaError};
 use crate::piece_path;
 use crate::transport::metadata_path;
 use crate::verify::{VerifiedBundle, VerifiedItem, manifest_path};
+use crate::whole::sha256_of;
 
 /// Bytes that stay free on the disk beside what is copied.
 const SPARE_BYTES: u64 = 64 << 20;
 /// After so many pieces in a row that cannot be read, the medium is given up.
 const FAILURES_IN_A_ROW_MAX: u64 = 3;
-/// Threads that check a file, each with a buffer.
-const THREADS_MAX: usize = 32;
 /// Bytes of a journal's entry: the number of a piece.
 const ENTRY_BYTES: u64 = 4;
 /// Where pieces come together.
@@ -365,14 +362,6 @@ struct Target<'a> {
     path: PathBuf,
 }
 
-/// Of all that lies there, in one chain.
-fn sha256_of(source: &File, bytes: u64) -> io::Result<Digest> {
-    let mut sha256 = Sha256::new();
-    let mut buffer = vec![0; BUFFER_BYTES];
-    read_range(source, 0..bytes, &mut buffer, &mut |bytes| sha256.update(bytes))?;
-    Ok(Digest(sha256.finalize().into()))
-}
-
 /// One run over volumes.
 struct Copy<'a> {
     volumes: &'a [Arc<Media>],
@@ -487,95 +476,6 @@ fn copy_piece(
         done += read as u64;
     }
     Ok(Some(Some(&hasher.finish()) == file.pieces.get(index as usize)))
-}
-
-/// No link is followed, and no pipe without a writer holds us up.
-pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
-}
-
-/// The first bytes of a file, so many as its manifest says that it has.
-///
-/// # Errors
-/// What cannot be read.
-pub fn read_small(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
-    let mut read = Vec::new();
-    open_plain(path)?.take(bytes).read_to_end(&mut read)?;
-    Ok(read)
-}
-
-/// Whether a whole file has this SHA-256: slower than [`is_whole`], since it is one chain.
-///
-/// # Errors
-/// What cannot be read.
-pub fn has_sha256(path: &Path, expected: &Digest) -> io::Result<bool> {
-    let source = open_plain(path)?;
-    let bytes = source.metadata()?.len();
-    Ok(sha256_of(&source, bytes)? == *expected)
-}
-
-/// Checks a whole file against its manifest: the BLAKE3 of its pieces, on all cores.
-///
-/// # Errors
-/// What cannot be read.
-pub fn is_whole(path: &Path, file: &ItemFile) -> io::Result<bool> {
-    let source = open_plain(path)?;
-    let about = source.metadata()?;
-    if !about.is_file() || about.len() != file.bytes {
-        return Ok(false);
-    }
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
-    let count = piece_count(file.bytes);
-    let next = std::sync::atomic::AtomicU64::new(0);
-    let work = || -> io::Result<bool> {
-        let mut buffer = vec![0; BUFFER_BYTES];
-        loop {
-            let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            if index >= count {
-                return Ok(true);
-            }
-            if Some(&piece_digest(&source, file.bytes, index, &mut buffer)?)
-                != file.pieces.get(index as usize)
-            {
-                return Ok(false);
-            }
-        }
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.min(count as usize)).map(|_| scope.spawn(work)).collect();
-        let ended = workers.into_iter().map(|worker| worker.join().expect("no worker panics"));
-        ended.collect::<io::Result<Vec<bool>>>().map(|all| all.into_iter().all(|one| one))
-    })
-}
-
-fn piece_digest(
-    source: &File,
-    object_bytes: u64,
-    index: u64,
-    buffer: &mut [u8],
-) -> io::Result<Digest> {
-    let mut hasher = PieceHasher::new(object_bytes, index);
-    let start = index * PIECE_BYTES;
-    let range = start..start + piece_bytes(object_bytes, index);
-    read_range(source, range, buffer, &mut |bytes| hasher.update(bytes))?;
-    Ok(hasher.finish())
-}
-
-fn read_range(
-    source: &File,
-    range: Range<u64>,
-    buffer: &mut [u8],
-    take: &mut dyn FnMut(&[u8]),
-) -> io::Result<()> {
-    let mut at = range.start;
-    while at < range.end {
-        let most = buffer.len().min((range.end - at) as usize);
-        source.read_exact_at(&mut buffer[..most], at)?;
-        take(&buffer[..most]);
-        at += most as u64;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

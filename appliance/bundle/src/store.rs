@@ -18,9 +18,10 @@ use crate::manifest::{ItemFile, MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use crate::media::{Media, MediaError};
 use crate::model_signing::{self, ModelSignature, SignerKey};
 use crate::names::ItemId;
-use crate::stage::{Staging, has_sha256, is_whole};
+use crate::stage::Staging;
 use crate::state::{Incoming, StateError, StoreState, standing};
 use crate::verify::{VerifiedBundle, VerifiedItem, VerifyError, verify};
+use crate::whole::{has_sha256, is_whole};
 use crate::{digest, handover, names};
 
 const FORMAT: &str = "redoubt-store-1";

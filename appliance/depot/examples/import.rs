@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use bundle::digest::ObjectHasher;
 use bundle::names::{FilePath, Issuer};
-use bundle::{Map, Media, Staging, Trust, TrustedRepository, VerifiedItem, stage, verify};
+use bundle::{Map, Media, Staging, Trust, TrustedRepository, VerifiedItem, verify, whole};
 use depot::{Desk, KeyKind, NewItem, Role, RoleKeys, SigningKey, roles};
 
 type Error = Box<dyn std::error::Error>;
@@ -99,9 +99,9 @@ fn round(
     assert!(copied.missing.is_empty());
     let file = &item.manifest().files[0];
     // The store checks what it takes in; a load comes after that.
-    assert!(stage::is_whole(&staging.file(&file.sha256), file)?);
+    assert!(whole::is_whole(&staging.file(&file.sha256), file)?);
     let began = Instant::now();
-    assert!(stage::is_whole(&staging.file(&file.sha256), file)?);
+    assert!(whole::is_whole(&staging.file(&file.sha256), file)?);
     let check_s = began.elapsed().as_secs_f64();
     staging.clear()?;
     Ok(Round { in_memory_s, import_s, check_s, import_peak_kib })

@@ -270,7 +270,7 @@ fn open_whole(
 /// Checks a stored model against what was signed, on all cores; the signed SHA-256 of its weights.
 fn checked(stored: &StoredModel) -> Result<String, Failure> {
     for (path, file) in &stored.files {
-        let whole = bundle::stage::is_whole(path, file);
+        let whole = bundle::whole::is_whole(path, file);
         let whole = whole.map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
         if !whole {
             let error = format!("{} is not what was signed", path.display());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bundle::digest::{PIECE_BYTES, piece_count};
 use bundle::names::FilePath;
-use bundle::stage::is_whole;
+use bundle::whole::is_whole;
 use bundle::{Media, StageError, Staging, VerifiedBundle, VerifiedItem, piece_path};
 use depot::{NewItem, seal};
 
