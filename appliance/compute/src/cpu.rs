@@ -24,13 +24,13 @@ use models::plan::{Plan, Step};
 use models::weights::Weights;
 
 use crate::ComputeError;
-use crate::batch::{Batch, Computed, Hidden, Logits};
+use crate::batch::{Batch, Computed, Logits};
 use crate::elementwise::add_bias;
 use crate::executor::Executor;
 use crate::limits::{Limits, merged, places};
 use crate::reference::Mode;
 use crate::reference::linear::{Linear, Stored, floats};
-use crate::tables;
+use crate::{slots, tables};
 use cache::{Cache, HEAD_DIM_MAX};
 pub use isa::Tier;
 use matrix::{Inputs, Kind, Packed, Wanted};
@@ -205,37 +205,19 @@ impl Cpu {
         weights.sum::<usize>() + self.head.as_ref().map_or(0, of)
     }
 
-    /// From here on the slots hold these of their rows alone; ascending.
-    fn keep_rows(&mut self, rows: &[u32]) {
-        for (slot, info) in self.slots.iter_mut().zip(&self.plan.slots) {
-            for (to, &from) in rows.iter().enumerate() {
-                let from = from as usize * info.width;
-                slot.copy_within(from..from + info.width, to * info.width);
-            }
-            slot.truncate(rows.len() * info.width);
-        }
-    }
-
     /// The head: its steps over all wanted rows, then hidden rows of these and logits of those.
     fn finish(&mut self, batch: &Batch<'_>) -> Result<Computed, ComputeError> {
         let plan = Arc::clone(&self.plan);
         let kept = merged(batch.outputs, batch.hidden);
-        self.keep_rows(&kept);
+        slots::keep_rows(&mut self.slots, &plan, &kept);
         for step in &plan.head.steps {
             self.run(step, batch)?;
         }
-        let hidden = self.hidden(&places(batch.hidden, &kept));
+        let hidden = slots::hidden(&self.slots, &plan, &places(batch.hidden, &kept));
         if kept.len() > batch.outputs.len() {
-            self.keep_rows(&places(batch.outputs, &kept));
+            slots::keep_rows(&mut self.slots, &plan, &places(batch.outputs, &kept));
         }
         Ok(Computed { logits: self.logits(batch.outputs.len())?, hidden })
-    }
-
-    fn hidden(&self, rows: &[u32]) -> Hidden {
-        let slot = self.plan.head.hidden;
-        let (width, from) = (self.plan.width(slot), &self.slots[slot.0]);
-        let row = |&row: &u32| &from[row as usize * width..(row as usize + 1) * width];
-        Hidden { width, values: rows.iter().flat_map(row).copied().collect() }
     }
 
     fn logits(&mut self, outputs: usize) -> Result<Logits, ComputeError> {

@@ -16,6 +16,7 @@ mod elementwise;
 mod error;
 mod limits;
 mod rows;
+mod slots;
 mod tables;
 
 pub use error::ComputeError;

@@ -94,9 +94,7 @@ impl Cpu {
     fn embed(&mut self, table: WeightId, out: Slot, rows: &[Row]) -> Result<(), ComputeError> {
         let width = self.plan.width(out);
         self.with_out(out, |model, out| {
-            let table = model.table(table);
-            let mut rows = rows.iter().zip(out.chunks_exact_mut(width));
-            rows.try_for_each(|(row, out)| table.rows(row.token as usize, out))
+            model.table(table).take(rows.iter().map(|row| row.token as usize), width, out)
         })
     }
 
@@ -108,15 +106,7 @@ impl Cpu {
         of: impl Fn(usize) -> usize,
     ) -> Result<(), ComputeError> {
         let width = self.plan.width(into);
-        self.with_out(into, |model, into| {
-            let table = model.table(table);
-            let mut added = vec![0.0; width];
-            for (row, into) in into.chunks_exact_mut(width).enumerate() {
-                table.rows(of(row), &mut added)?;
-                add(into, &added);
-            }
-            Ok(())
-        })
+        self.with_out(into, |model, into| model.table(table).add(of, width, into))
     }
 
     /// Copies every row of `input` to `out`, and lets `norm` change it there.

@@ -15,6 +15,7 @@ use super::Mode;
 use super::decode::decode;
 use super::tile;
 use crate::ComputeError;
+use crate::elementwise::add;
 use crate::rows::for_each_chunk;
 
 /// A matrix that maps `columns` to `rows`.
@@ -52,6 +53,33 @@ impl Stored {
         let columns = weight.shape[1..].iter().product::<usize>();
         let count = out.len() / columns;
         decode(weight.dtype, &weight.bytes[first * row_bytes..(first + count) * row_bytes], out);
+        Ok(())
+    }
+}
+
+impl Stored {
+    /// The rows `of`, one after the other, `width` elements each.
+    pub fn take(
+        &self,
+        of: impl Iterator<Item = usize>,
+        width: usize,
+        out: &mut [f32],
+    ) -> Result<(), ComputeError> {
+        of.zip(out.chunks_exact_mut(width)).try_for_each(|(row, out)| self.rows(row, out))
+    }
+
+    /// Adds the row that `of` names for each row of `into`.
+    pub fn add(
+        &self,
+        of: impl Fn(usize) -> usize,
+        width: usize,
+        into: &mut [f32],
+    ) -> Result<(), ComputeError> {
+        let mut added = vec![0.0; width];
+        for (row, into) in into.chunks_exact_mut(width).enumerate() {
+            self.rows(of(row), &mut added)?;
+            add(into, &added);
+        }
         Ok(())
     }
 }
