@@ -1,5 +1,5 @@
-//! Whether a file on the disk is the one that a manifest means: its length, the BLAKE3 of its pieces,
-//! its SHA-256. Follows no link. Knows nothing of where files come from or go.
+//! Whether a file on the disk is the one that a manifest means: its length, the BLAKE3 of its
+//! pieces, its SHA-256. Follows no link. Knows nothing of where files come from or go.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
