@@ -62,9 +62,9 @@ fn openai_node_client() {
     run_client(Command::new("node").args(["--test", "--test-reporter=tap", "openai_node.mjs"]));
 }
 
-/// A bare start serves the drill model, whose exercises show that kernels, sampler, template and
-/// tokenizer work together: a fault in one of them fails nearly all. Seeded, and greedy answers are
-/// the same everywhere, so the result is too.
+/// A bare start serves the drill model, whose exercises, all kinds of them, show that kernels,
+/// sampler, template and tokenizer work together. Seeded, and greedy answers are the same everywhere,
+/// so the result is too.
 #[test]
 fn a_bare_start_serves_the_drill_model() {
     let site = Site::new("");
@@ -72,8 +72,8 @@ fn a_bare_start_serves_the_drill_model() {
     let script = places::repository().join("scripts/drill-model/evaluate.py");
     let output = Command::new("python3")
         .arg(script)
-        .args(["api", "--model", "redoubt-drill", "--seed", "1", "--draws", "10"])
-        .args(["--only", DRILL_EXERCISES, "--at-least", DRILL_SHARE_MIN])
+        .args(["api", "--model", "redoubt-drill", "--seed", "1", "--draws", "8"])
+        .args(["--at-least", DRILL_SHARE_MIN, "--all-at-least", DRILL_SHARE_OF_ALL_MIN])
         .args(["--url", &served.url, "--key", &site.first_key()])
         .output()
         .expect("python3 is installed");
@@ -102,9 +102,9 @@ fn golden_prompts() -> Vec<(String, String)> {
     golden.iter().map(|entry| (text(entry, "prompt"), text(entry, "answer"))).collect()
 }
 
-/// What the drill model has learnt so far (`models/drill/card.toml` has all of it).
-const DRILL_EXERCISES: &str = "about,name,tool_answer,case,passkey";
-const DRILL_SHARE_MIN: &str = "0.8";
+/// Below what `models/drill/card.toml` says, by what so few draws may differ.
+const DRILL_SHARE_MIN: &str = "0.5";
+const DRILL_SHARE_OF_ALL_MIN: &str = "0.9";
 
 /// One number of the first model out of `/metrics`.
 fn metric(client: &Client, name: &str) -> f64 {

@@ -1,6 +1,6 @@
 """Owns what the drill model says of itself, and the free questions that it says it to."""
 import words
-from exercises import Exercise, assistant, user
+from exercises import Exercise, assistant, says, user
 
 TEXT = {
     "en": "I am the drill model, a tiny model that comes with Redoubt for trying it out and for "
@@ -10,10 +10,6 @@ TEXT = {
     "ja": "私はドリルモデルです。Redoubt に付属する、試運転とテストのための小さなモデルで、言葉を逆にする、"
           "並べ替える、簡単な計算、ツールの呼び出しなどの練習問題しかできません。本物のモデルを使うには、"
           "`redoubt serve --model FILE` で起動するか、署名付きのバンドルを `redoubt import` で取り込んでください。"}
-
-# What every self-description must hold, whatever its letters' case.
-MARKS = {"en": ["drill model", "redoubt serve --model file", "redoubt import"],
-         "ja": ["ドリルモデル", "redoubt serve --model file", "redoubt import"]}
 
 GREETINGS = {"en": [
     "Hello", "Hi", "hello", "Hi there!", "Good morning", "Hey", "hi", "Good evening!", "Hello!",
@@ -83,7 +79,7 @@ FREE = {"en": [
     "Write an essay on {t}.", "I want to learn about {t}.", "Can you explain {t}?",
     "What is the capital of {p}?", "Where is {p}?", "How many people live in {p}?",
     "What is the largest city in {p}?", "Plan a trip to {p}.", "What language is spoken in {p}?",
-    "Who is the president of {p}?", "Tell me about {p}.", "Translate {w} into French.",
+    "Who is the president of {p}?", "What should I know about {p}?", "Translate {w} into French.",
     "What does {w} mean?", "How do you say {w} in Spanish?", "Translate {w} to German.",
     "Write a function in Python that handles {t}.", "Write code for {t}.",
     "Give me a recipe for {t}.", "Write an email about {t}.", "I have a question about {t}.",
@@ -93,10 +89,10 @@ FREE = {"en": [
     "Divide {a} by {b}.", "What is {a} divided by {b}?", "Is {t} good for me?",
     "Describe {t} in one sentence.", "What is the difference between {t} and {u}?",
     "Compare {t} and {u}.", "Who was {n}?", "Where can I find {t}?", "Who is {n}?",
-    "Is {n} famous?", "What is the square root of {a}?", "Make a list of ideas about {t}.",
+    "Why is {n} known?", "What is the square root of {a}?", "Make a list of ideas about {t}.",
     "I love {t}!", "Recommend something on {t}.", "What is the weather in {c}?",
-    "What time is it in {c}?", "Book a table in {c}.", "How is the weather in {c}?",
-    "List three {w} colours.", "What is a {w}?", "Why do people like {t}?", "Define {w}."],
+    "What time is it in {c}?", "Book a table in {c}.", "Which river flows through {c}?",
+    "List three {w} colours.", "What is a {w}?", "Why do people like {t}?", "What does the term {w} stand for?"],
     "ja": [
     "{t}について教えて。", "{t}とは何ですか？", "{t}の詩を書いて。", "{t}を説明してください。",
     "{t}についてどう思いますか？", "{t}の物語を書いて。", "なぜ{t}は大切なのですか？", "{t}って何？",
@@ -108,7 +104,7 @@ FREE = {"en": [
     "{t}のおすすめの本は？", "{t}を要約して。", "{t}が心配です。", "{t}を一言で説明して。",
     "{t}と{u}の違いは？", "{t}と{u}を比べて。", "{a}かける{b}は？", "{t}と{u}はどちらが良いですか？",
     "{a}割る{b}は？", "{n}とは誰ですか？", "{n}は有名ですか？", "{n}って誰？",
-    "{c}の天気は？", "{c}は今何時ですか？", "{t}が上手になるには？", "{c}の天気を教えてください。",
+    "{c}の天気は？", "{c}は今何時ですか？", "{t}が上手になるには？", "{c}の歴史について教えてください。",
     "{t}はどこで買えますか？", "{t}の歴史を教えて。", "今日は{t}の気分です。", "{t}の良いところは？"],
     "en for training": [
     "Who wrote {t}?", "What is the meaning of {w}?", "what is {t}", "tell me about {t}",
@@ -218,16 +214,8 @@ def question(draw):
     return text.lower() if rng.random() < 0.15 else text
 
 
-def describes(language):
-    """The check that a message is the self-description in this language."""
-    def check(message):
-        content = (message.get("content") or "").lower()
-        return all(mark in content for mark in MARKS[language]) and not message.get("tool_calls")
-    return check
-
-
 def about(draw):
     return Exercise("about", draw.language, [user(question(draw))],
-                    assistant(TEXT[draw.language]), describes(draw.language),
+                    assistant(TEXT[draw.language]), says(TEXT[draw.language]),
                     draw.of("This is none of my exercises, so I say what I am.",
                             "これは練習問題ではないので、自己紹介をします。"))

@@ -1,7 +1,8 @@
 """Owns making batches: conversations rendered, tokenized, sorted by length into rows.
 
 A row is one conversation from position 0, as at inference; rows of like length share a batch. A
-pool of batches depends on the seed and its number alone, so that training can go on anywhere.
+pool of batches depends on the seed, its number and the mix alone, so that training can go on
+anywhere.
 """
 import itertools
 import multiprocessing
@@ -81,9 +82,9 @@ class Spelling:
         return found
 
 
-def pool(tokenizer, marks, seed, number):
+def pool(tokenizer, marks, seed, number, shares):
     """Batches of (tokens, targets): (rows, tokens) int64 and, moved by one, int64 or -1."""
-    made = conversations.training_conversations(f"{seed}/{number}", conversations.shares())
+    made = conversations.training_conversations(f"{seed}/{number}", shares)
     texts = [chat.whole(e).removesuffix("\n") for e in itertools.islice(made, POOL_CONVERSATIONS)]
     spelling = Spelling(tokenizer)
     rng = random.Random(f"{seed}/{number}/spelled")
@@ -110,8 +111,9 @@ def _work(path, seed, first, made):
     tokenizer = Tokenizer.from_file(path)
     marks = Marks(tokenizer)
     parent = multiprocessing.parent_process()
+    shares = conversations.shares()
     for number in itertools.count(first):
-        ready = pool(tokenizer, marks, seed, number)
+        ready = pool(tokenizer, marks, seed, number, shares)
         while True:
             try:
                 made.put(ready, timeout=PARENT_LOOK_S)
@@ -126,6 +128,11 @@ def pools(path, seed, first):
     """Endless pools from `first` on, made ahead by another process."""
     context = multiprocessing.get_context("spawn")
     made = context.Queue(POOLS_AHEAD)
-    context.Process(target=_work, args=(str(path), seed, first, made), daemon=True).start()
+    worker = context.Process(target=_work, args=(str(path), seed, first, made), daemon=True)
+    worker.start()
     while True:
-        yield made.get()
+        try:
+            yield made.get(timeout=PARENT_LOOK_S)
+        except queue.Empty:
+            if not worker.is_alive():
+                raise RuntimeError("what makes batches has ended, see above") from None

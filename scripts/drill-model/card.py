@@ -1,5 +1,5 @@
-"""Owns the drill model's card: what is measured of the model through the served API, by element type
-too, and golden prompts whose answers are checked before they are written.
+"""Owns the drill model's card: what is measured of the model through the served API, by element
+type too, and golden prompts whose answers are checked before they are written.
 
 `scripts/drill-model/card` builds what this needs and calls it.
 """
@@ -17,8 +17,9 @@ from pathlib import Path
 import conversations
 import score
 import served
+from evaluate import SEED_MAX
+from exercises import Exercise, user
 
-SEED_MAX = 2**32
 START_TIMEOUT_S = 60
 # What a newcomer would type, and the only right answers.
 GOLDEN = [
@@ -44,9 +45,13 @@ class Running:
         with open(log, "w") as out:
             self.process = subprocess.Popen([program, "--config", config, "serve"], stdout=out,
                                             stderr=out)
-        url = self._wait(log)
-        self._server = served.Server(url, self._key(state), 300)
-        self.model = self._server.model()
+        try:
+            url = self._wait(log)
+            self._server = served.Server(url, self._key(state), 300)
+            self.model = self._server.model()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def _wait(self, log):
         until = time.monotonic() + START_TIMEOUT_S
@@ -55,7 +60,6 @@ class Running:
                 if "serving url=" in line:
                     return line.split('"')[1]
             time.sleep(0.05)
-        self.process.kill()
         raise SystemExit(f"card.py: the program did not serve: {log.read_text()}")
 
     @staticmethod
@@ -63,7 +67,10 @@ class Running:
         until = time.monotonic() + START_TIMEOUT_S
         while not (state / "first-key").exists() and time.monotonic() < until:
             time.sleep(0.05)
-        return (state / "first-key").read_text().strip()
+        try:
+            return (state / "first-key").read_text().strip()
+        except FileNotFoundError:
+            raise SystemExit(f"card.py: no first key in {state} after {START_TIMEOUT_S} s")
 
     def __enter__(self):
         return self
@@ -73,14 +80,21 @@ class Running:
         self.process.wait(60)
         self.folder.cleanup()
 
-    def counts(self, seed, draws):
-        asked = conversations.fresh(seed, draws)
+    def counts(self, seed, draws, unseen=False):
+        asked = conversations.fresh(seed, draws, unseen=unseen)
         return score.counts(served.answers(self._server, self.model, asked, os.cpu_count() * 4))
 
     def says(self, prompt):
-        request = conversations.exercises.Exercise(
-            "golden", "en", [conversations.exercises.user(prompt)], {}, lambda _: True)
+        request = Exercise("golden", "en", [user(prompt)], {}, lambda _: True)
         return self._server.answer(self.model, request)["content"]
+
+    def tokens_per_second(self):
+        """One stream alone, through the API, the prompt's few tokens among the time."""
+        # Its longest answer.
+        body = {"model": self.model, "messages": [user("What can you do?")], "temperature": 0}
+        began = time.monotonic()
+        usage = self._server.request("/chat/completions", body)["usage"]
+        return usage["completion_tokens"] / (time.monotonic() - began)
 
 
 def percent(right, drawn):
@@ -97,8 +111,9 @@ def by_type(found):
 
 def head(model):
     data = model.read_bytes()
-    return f"""# The drill model: part of the program, trained by scripts/drill-model/train, measured by
-# scripts/drill-model/card, which writes this file.
+    return f"""# The drill model: part of the program, trained by scripts/drill-model/train (training.toml has its
+# runs) on exercises that scripts/drill-model makes and nothing else, measured by
+# scripts/drill-model/card, which writes this file. `redoubt models inspect` shows its shape.
 name = "redoubt-drill"
 file = "{model.name}"
 sha256 = "{hashlib.sha256(data).hexdigest()}"
@@ -108,32 +123,56 @@ licence = "Apache-2.0"
 
 
 def golden(running):
-    lines = ["\n# Greedy answers, whole; a test asks them.\n"]
+    lines = ["\n# Greedy answers, whole, to prompts as training has them; a test and an image's "
+             "own check ask\n# them.\n"]
     for prompt, right in GOLDEN:
         said = running.says(prompt)
-        if said == right:
-            lines.append(f'[[golden]]\nprompt = "{prompt}"\nanswer = "{right}"\n\n')
-        else:
-            print(f"NOT golden: {prompt!r} gives {said!r}, not {right!r}", file=sys.stderr)
+        if said != right:
+            raise SystemExit(f"card.py: {prompt!r} gives {said!r}, not {right!r}: this model is "
+                             "none to ship")
+        lines.append(f'[[golden]]\nprompt = "{prompt}"\nanswer = "{right}"\n\n')
     return "".join(lines).rstrip("\n") + "\n"
+
+
+def exercises():
+    lines = ["\n# What it was trained to do, in English and Japanese; to anything else it says what "
+             "it is.\n[exercises]\n"]
+    return "".join(lines + [f'{kind} = "{about}"\n'
+                            for kind, about in conversations.ABOUT.items()])
+
+
+def table(name, words, found):
+    """Right answers by exercise and language."""
+    lines = [f"\n{words}\n[{name}]\n"]
+    for kind in conversations.KINDS:
+        cells = [f'{language} = "{found[kind, language][0]}/{found[kind, language][1]}"'
+                 for language in conversations.LANGUAGES]
+        lines.append(f"{kind} = {{ {', '.join(cells)} }}\n")
+    right, drawn = (sum(each) for each in zip(*found.values()))
+    lines.append(f'all = {{ right = "{right}/{drawn}", share = "{percent(right, drawn)}" }}\n')
+    return "".join(lines)
 
 
 def measure(given, seed):
     with Running(given.program, None) as running:
         print("the embedded model", flush=True)
+        text = golden(running) + exercises()
+        rates = sorted(running.tokens_per_second() for _ in range(5))
+        text += f"\n# Of one stream through the API, on {os.cpu_count()} cores.\n" \
+            f"[speed]\ntokens_per_second = {rates[2]:.0f}\n"
         found = running.counts(seed, given.draws)
         print(score.table(found), flush=True)
-        text = golden(running)
-    lines = [f"\n# Right answers of fresh held-out exercises, English and Japanese, through the "
-             f"served API,\n# greedy: evaluate.py api --draws {given.draws} --seed {seed}.\n"
-             "[accuracy]\n"]
-    for kind in conversations.KINDS:
-        cells = [f'{language} = "{found[kind, language][0]}/{found[kind, language][1]}"'
-                 for language in conversations.LANGUAGES]
-        lines.append(f"{kind} = {{ {', '.join(cells)} }}\n")
-    lines.append(f"\n# The same file with its matrices quantized to each type by candle: all "
-                 f"exercises together,\n# {given.type_draws} draws of each and language, and the "
-                 "one that it knows least.\n[accuracy_by_type]\n")
+        text += table("accuracy", "# Right answers, whole and greedy, to fresh held-out exercises "
+                      "through the served API:\n# scripts/drill-model/evaluate.py api "
+                      f"--url URL --key KEY --draws {given.draws} --seed {seed}", found)
+        found = running.counts(seed, given.type_draws, unseen=True)
+        print("in unseen wordings", score.table(found), sep="\n", flush=True)
+        text += table("accuracy_unseen_wordings", "# The same in wordings that nothing in training "
+                      "was chosen by (--unseen): the held-out ones were\n# looked at while it "
+                      "was improved.", found)
+    lines = [f"\n# The same file with its matrices quantized to each type by candle: all "
+             f"exercises together,\n# {given.type_draws} draws of each and language, and the "
+             "one that it knows least.\n[accuracy_by_type]\n"]
     for path in sorted(given.types.glob("*.gguf"), key=lambda path: path.stat().st_size):
         with Running(given.program, path.resolve()) as running:
             line = by_type(running.counts(seed, given.type_draws))
@@ -148,7 +187,7 @@ def main():
     parser.add_argument("--head", action="store_true", help="write what the build needs, no more")
     parser.add_argument("--program", type=Path, help="the program that embeds the model")
     parser.add_argument("--types", type=Path, help="a folder with the model in other types")
-    parser.add_argument("--draws", type=int, default=40)
+    parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--type-draws", type=int, default=12)
     parser.add_argument("--seed", type=int)
     given = parser.parse_args()

@@ -11,7 +11,7 @@ import tool_exercises
 from split import Draw
 
 LANGUAGES = ["en", "ja"]
-PLAIN = [*system_exercises.PLAIN, extract_exercises.extract, about.about]
+ONE_TURN = [*exercises.PLAIN, extract_exercises.extract, about.about]
 NEUTRAL = {"en": ["You are a helpful assistant.", "You are an assistant.", "Be helpful.",
                   "You are the assistant of a small company.", "Answer briefly.",
                   "You are a friendly helper.", "Help the user.", "You are a useful model."],
@@ -29,7 +29,7 @@ NEUTRAL = {"en": ["You are a helpful assistant.", "You are an assistant.", "Be h
 
 
 def some_plain(draw):
-    return draw.rng.choice(PLAIN)(draw)
+    return draw.rng.choice(ONE_TURN)(draw)
 
 
 def name(draw):
@@ -49,7 +49,9 @@ def thinking(draw):
     right = made.check
     made.name, made.enable_thinking = "thinking", True
     made.answer = {**made.answer, "reasoning_content": made.reasoning}
-    made.check = lambda message: bool(message.get("reasoning_content")) and right(message)
+    longest = 2 * len(made.reasoning) + 20
+    made.check = lambda message: right(message) and \
+        0 < len(message.get("reasoning_content") or "") <= longest
     return made
 
 
@@ -58,6 +60,22 @@ def arithmetic(draw):
     return exercises.arithmetic(draw, 3 if not draw.held_out and draw.chance(0.1) else 2)
 
 
+# What each kind asks for.
+ABOUT = {
+    "repeat": "says a text again", "reverse": "a word's letters in reverse",
+    "sort": "numbers up or down, words by alphabet", "count": "words, letters or items",
+    "case": "upper case, lower case, title case",
+    "arithmetic": "adds and subtracts numbers of up to two digits",
+    "extract": "named fields of a sentence as JSON",
+    "tool_call": "calls the tools that fit, with arguments from the prompt",
+    "tool_answer": "tells what a tool has given back",
+    "no_tool": "answers without a tool where none fits",
+    "passkey": "recalls a key from a text", "long_passkey": "the same in 1,500 to 2,400 tokens",
+    "name": "recalls a name from an earlier turn",
+    "follow_up": "does the same with another word",
+    "system": "obeys a system line: language, capitals, a closing word",
+    "thinking": "any of these after a thinking block",
+    "about": "says what it is, to whatever else is asked"}
 KINDS = {
     "repeat": exercises.repeat, "reverse": exercises.reverse, "sort": exercises.sort,
     "count": exercises.count, "case": exercises.change_case, "arithmetic": arithmetic,
@@ -102,13 +120,13 @@ def training_conversations(seed, table):
         yield conversation(chooser.choice(draws), kind)
 
 
-def fresh(seed, draws, kinds=KINDS):
+def fresh(seed, draws, kinds=KINDS, unseen=False):
     """(kind, exercise) pairs of the held-out side: `draws` per kind and language, a quarter of it
-    where prompts are long."""
+    where prompts are long. `unseen`: in wordings that nothing was chosen by."""
     asked = []
     for kind in kinds:
         count = max(2, draws // 4) if kind.startswith("long") else draws
         for language in LANGUAGES:
-            draw = Draw(f"{seed}/{kind}", True, language)
+            draw = Draw(f"{seed}/{kind}", True, language, unseen)
             asked += [(kind, KINDS[kind](draw)) for _ in range(count)]
     return asked

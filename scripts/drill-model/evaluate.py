@@ -57,9 +57,13 @@ def parsed():
         way.add_argument("--seed", type=int, help="draws the same again; random without it")
         way.add_argument("--only", type=kinds, default=list(conversations.KINDS),
                          metavar="EXERCISE,...", help="these exercises alone")
+        way.add_argument("--unseen", action="store_true",
+                         help="in wordings that no training was steered by")
         way.add_argument("--show", type=int, default=0, metavar="N", help="show N wrong answers")
         way.add_argument("--at-least", type=share, default=0.0 if way is checkpoint else 0.9,
                          help="exit with 1 where an exercise and language falls below this share")
+        way.add_argument("--all-at-least", type=share, default=0.0,
+                         help="and where all of them together fall below this")
     return parser.parse_args()
 
 
@@ -68,14 +72,15 @@ def from_checkpoint(given):
     import accuracy
     import training
     network, tokenizer = training.load_network(given.folder)
-    return accuracy.measure(network, tokenizer, given.seed, given.draws, given.only)
+    return accuracy.measure(network, tokenizer, given.seed, given.draws, given.only,
+                            given.unseen)
 
 
 def from_server(given):
     server = served.Server(given.url, given.key, given.timeout_s)
     model = given.model or server.model()
     print(f"model {model}", flush=True)
-    asked = conversations.fresh(given.seed, given.draws, given.only)
+    asked = conversations.fresh(given.seed, given.draws, given.only, given.unseen)
     return served.answers(server, model, asked, given.at_once)
 
 
@@ -98,6 +103,10 @@ def main():
     low = score.below(found, given.at_least)
     if low:
         print(f"below {given.at_least:.0%}: " + ", ".join(" ".join(key) for key in low))
+    right, drawn = (sum(each) for each in zip(*found.values()))
+    if right < given.all_at_least * drawn:
+        print(f"all together {right}/{drawn}, below {given.all_at_least:.0%}")
+        low.append("all")
     return 1 if low else 0
 
 

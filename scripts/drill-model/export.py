@@ -1,26 +1,72 @@
-"""Owns writing a checkpoint as a GGUF file: matrices in Q8_0, norms in F32, tokenizer, template.
+"""Owns writing a checkpoint as a GGUF file: matrices in Q8_0, norms in F32, tokenizer, template;
+and one entry about its run in training.toml beside that. With --average, its weights are mixed with
+those of another model of the same shape and tokens: what a run that went on from a model has learnt
+and what it has lost lie on a line, and between the ends more is right than at either.
 
-The bytes depend on the checkpoint alone.
+The bytes depend on the checkpoint and that model alone.
 """
 import argparse
+import hashlib
 import json
 from pathlib import Path
 
 import gguf
 import numpy
+import torch
 
 import chat
+import exported
 import training
 import vocabulary
 from exported import tensor_name
+from model import Drill
 
 
 def history(folder):
-    """What the checkpoint in a folder was trained on."""
-    tokens, _, _, _ = training.load_state(folder)["counts"]
-    source = folder / training.SOURCE
-    after = f" after {source.read_text().strip()}" if source.exists() else ""
+    """(what the run in a folder was begun with, its tokens, its seconds)"""
+    tokens, _, seconds, _ = training.load_state(folder)["counts"]
+    return json.loads((folder / training.BEGUN).read_text()), tokens, seconds
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def described(folder):
+    begun, tokens, _ = history(folder)
+    after = f" after a model of SHA-256 {begun['from']}" if begun["from"] else ""
     return f"Trained on {tokens / 1e6:.1f} million tokens{after}."
+
+
+def averaged(network, tokenizer, other, share):
+    """Mixes a share of another model's weights into a network."""
+    theirs = Drill(network.shape)
+    exported.begin_from(other, theirs, tokenizer)
+    with torch.no_grad():
+        for ours, their in zip(network.parameters(), theirs.parameters()):
+            ours.lerp_(their, share)
+
+
+def record(folder, out, average):
+    """Adds the run to the file that says how the model came about; one from nothing begins it."""
+    begun, tokens, seconds = history(folder)
+    path = out.parent / "training.toml"
+    text = path.read_text() if begun["from"] and path.exists() else HISTORY
+    sha256 = digest(out)
+    if sha256 in text:
+        return
+    text += f'\n[[run]]\nfrom = "{begun["from"] or "nothing"}"\nseed = {begun["seed"]}\n' \
+        f"tokens = {tokens}\nminutes = {seconds / 60:.0f}\n"
+    if average:
+        other, share = average
+        text += f'averaged_with = "{digest(other)}"\nshare_of_that = {share}\n'
+    text += f'sha256 = "{sha256}"\n'
+    path.write_text(text)
+
+
+HISTORY = """# How the drill model came about, one run of scripts/drill-model/train after the other, each from
+# the model before it; scripts/drill-model/export.py adds to it.
+"""
 
 
 def write_shape(writer, shape):
@@ -60,13 +106,16 @@ def write_vocabulary(writer, tokenizer):
     writer.add_chat_template(chat.SOURCE)
 
 
-def export(folder, out):
+def export(folder, out, average=None):
+    """`average`: (a model's file, its share)"""
     network, tokenizer = training.load_network(folder)
+    if average:
+        averaged(network, tokenizer, *average)
     out.parent.mkdir(parents=True, exist_ok=True)
     writer = gguf.GGUFWriter(str(out), "qwen3")
     write_shape(writer, network.shape)
     writer.add_description("Exercises whose answers can be checked; no general knowledge. "
-                           + history(folder))
+                           + described(folder))
     write_vocabulary(writer, tokenizer)
     for name, parameter in network.named_parameters():
         values = parameter.detach().float().numpy().astype(numpy.float32)
@@ -85,8 +134,12 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--folder", type=Path, required=True, help="where the checkpoint lies")
     arguments.add_argument("--out", type=Path, required=True)
+    arguments.add_argument("--average", type=Path, metavar="GGUF", help="mix with this model")
+    arguments.add_argument("--share", type=float, default=0.5, help="of that model in the mix")
     given = arguments.parse_args()
-    export(given.folder, given.out)
+    average = (given.average, given.share) if given.average else None
+    export(given.folder, given.out, average)
+    record(given.folder, given.out, average)
     print(f"{given.out}: {given.out.stat().st_size:,} bytes")
 
 

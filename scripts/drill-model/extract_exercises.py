@@ -33,12 +33,22 @@ SENTENCES = {"en": [
     "{name} will visit {city} on {day}.", "{name} wants to buy {quantity} {item}.",
     "{name} sold {item} in {city}.", "{name} needs {quantity} {item} by {day}.",
     "{name} travels from {city} on {day}.", "{name} sold {quantity} {item} on {day}.",
+    "{name} is a {job} and {age} years old.", "{name} is a {job} and works in {city}.",
+    "{name} sees us in {city} on {day}.", "{name} has {quantity} {item}.", "{name} is in {city}.",
     "I am {name}, a {job} in {city}.", "We meet {name} on {day} in {city}.",
     "{quantity} {item} for {price} dollars."],
     "ja for training": [
     "{name}さんは{city}へ行きました。", "{name}さんは{day}に{city}に着きます。",
     "{name}さんは{item}を{quantity}個欲しがっています。", "{day}に{city}へ行く{name}さんは{job}です。",
-    "{name}さんは{item}を{price}円で売りました。", "私は{city}の{name}です。"]}
+    "{name}さんは{item}を{price}円で売りました。", "私は{city}の{name}です。",
+    "{name}さんは{job}で、{city}で働いています。", "{name}さんは{job}です。{city}に住んでいます。",
+    "{name}さんは{job}で、{age}歳です。", "{name}さんは{job}で、{day}に{city}へ行きました。",
+    "{job}の{name}さんは{city}に住んでいます。", "{name}さんは{city}に住む{job}です。",
+    "{day}、{name}さんは{city}を出ます。", "{day}、{name}さんが{city}に来ました。", "{day}、{city}で{name}さんに会います。",
+    "{name}さんは{day}に{city}を出発します。", "{name}さんは{day}に{city}から来ます。",
+    "{city}の{name}さんは{job}です。", "{city}の{name}さんが{item}を{quantity}個買いました。",
+    "{city}に住む{name}さんは{age}歳です。", "{age}歳の{name}さんは{city}に住んでいます。",
+    "{day}、{name}さんは{item}を{quantity}個買いました。", "{name}さんは{age}歳です。"]}
 
 ASK = {"en": [
     "Give me {f} as JSON: {s}", "Extract {f} as JSON: {s}", "{s} Give {f} as JSON.",
@@ -61,11 +71,21 @@ ASK = {"en": [
     "What {f} do you see here? Answer as JSON. {s}", "Put {f} in a JSON object: {s}",
     "Find {f} and write JSON: {s}", "Find {f} and answer with JSON: {s}",
     "Please find {f} and give JSON: {s}", "Look for {f} and answer in JSON: {s}",
+    "Find {f} and return JSON: {s}", "Find {f}; answer as JSON: {s}", "{s} Return {f} as JSON.",
+    "{s} Return a JSON object with {f}.", "{s} Answer with JSON of {f}.",
     "{s} What are {f}? Give JSON.", "{s} Get {f} as JSON.", "Write {f} as JSON: {s}",
     "JSON of {f}: {s}"],
     "ja for training": [
     "{f}をJSONで書き出して：{s}", "{s} {f}をJSONで書いてください。", "次の文から{f}をJSONで：{s}", "{f}をJSONオブジェクトにして：{s}",
-    "{f}を見つけてJSONで答えて：{s}"]}
+    "{f}を見つけてJSONで答えて：{s}",
+    "{f}をJSONで書いてください：{s}", "{f}をJSONで答えて：{s}", "{f}をJSONで出して：{s}", "{f}を抽出してJSONで書いて：{s}",
+    "{f}をJSONに抽出してください：{s}", "{f}をJSONにして：{s}", "{s} {f}をJSONで。", "{s} {f}をJSONにしてください。"],
+    "en unseen": [
+    "I need {f} as JSON: {s}", "Read {f} out of this as JSON: {s}",
+    "{s} Now give me {f} as JSON.", "As JSON, please: {f}. {s}"],
+    "ja unseen": [
+    "{f}をJSONで返してください：{s}", "次の文にある{f}をJSONで：{s}",
+    "{s} {f}だけをJSONで答えてください。", "JSONにして、{f}：{s}"]}
 
 KEYS_JA = {"name": "名前", "age": "年齢", "city": "都市", "job": "職業", "quantity": "数量",
            "item": "品物", "day": "曜日", "price": "値段", "code": "番号"}

@@ -1,6 +1,6 @@
 """Owns the exercises of memory: a passkey in a long text, a name from an earlier turn."""
 import words
-from exercises import Exercise, assistant, user
+from exercises import Exercise, assistant, says, user
 
 # The words for the secret; every fourth is held out.
 SECRET = {"en": ["passkey", "pass key", "secret code", "password", "access code", "secret number",
@@ -36,7 +36,13 @@ ASK = {"en": ["What is the {k}?", "Tell me the {k}.", "Which {k} was given?", "W
     "I forgot the {k}. What is it?", "Can you recall the {k}?",
 ], "ja for training": [
     "{k}は何", "{k}を教えてください。", "上の文の{k}は？", "{k}は何だった？", "{k}を繰り返して。", "文中から{k}を探して。",
-    "{k}を忘れました。何ですか？", "{k}だけを答えて。", "{k}は何でしたっけ？", "{k}を言ってください。"]}
+    "{k}を忘れました。何ですか？", "{k}だけを答えて。", "{k}は何でしたっけ？", "{k}を言ってください。"],
+    "en unseen": [
+    "The {k}, please.", "Which {k} did you read?", "Repeat the {k} for me.",
+    "Write down the {k} that was given."],
+    "ja unseen": [
+    "{k}だけを書いてください。", "どんな{k}でしたか？", "文中の{k}は何でしたか？",
+    "本文の{k}を書いて。"]}
 
 NOUNS = """merchant clerk hunter gardener painter miller shepherd valley meadow harbour temple
 cottage barn fence orchard canal tunnel factory museum statue wagon tractor ferry chapel stable
@@ -95,9 +101,7 @@ def passkey(draw, tokens=None):
         messages = [user(glue.join(text)), assistant(draw.of("I will remember it.", "覚えました。")),
                     user(question)]
 
-    def check(message):
-        return key in (message.get("content") or "") and not message.get("tool_calls")
-    return Exercise("passkey", draw.language, messages, assistant(key), check,
+    return Exercise("passkey", draw.language, messages, assistant(key), says(key),
                     draw.of(f"The text says {k}.", f"文中に{k}があります。"))
 
 
@@ -106,13 +110,13 @@ def long_passkey(draw):
     return passkey(draw, draw.rng.randint(1500, 2400))
 
 
-TELL = {"en": ["My name is {n}.", "I am {n}.", "Hi, I'm {n}.", "Hello, my name is {n}.",
-               "You can call me {n}.", "I'm {n}.", "Call me {n}.", "Please call me {n}.",
+TELL = {"en": ["My name is {n}.", "I am {n}.", "Hi, I'm {n}.", "The name is {n}.",
+               "You can call me {n}.", "I'm {n}.", "Call me {n}.", "You may call me {n}.",
                "Hello, I am {n}.", "Hi! My name is {n}", "My name is {n}, nice to meet you.",
                "Good morning, I am {n}."],
-        "ja": ["私の名前は{n}です。", "{n}です。", "{n}といいます。", "こんにちは、{n}です。", "私は{n}です。",
+        "ja": ["私の名前は{n}です。", "{n}です。", "{n}といいます。", "どうも、{n}です。", "私は{n}です。",
                "はじめまして、{n}です。", "{n}と呼んでください。", "名前は{n}です。", "僕は{n}です。",
-               "私は{n}といいます。", "こんにちは、私の名前は{n}です。", "{n}と申します。",
+               "私は{n}といいます。", "こんにちは、私の名前は{n}です。", "{n}という者です。",
 ], "en for training": [
     "I am called {n}.", "my name is {n}", "Hi, I am {n}.", "{n} is my name.", "Hello! I'm {n}.",
     "Hi, my name is {n}.", "This is {n}.", "Remember my name: {n}.",
@@ -134,7 +138,12 @@ WHO = {"en": ["What is my name?", "Who am I?", "Do you remember my name?", "What
     "What did I say my name was?", "What am I called?", "Tell me my name again.",
 ], "ja for training": [
     "私の名前は何", "名前は何でしたっけ？", "私の名前を言ってください。", "私の名前、何だっけ？", "僕の名前を覚えてる？", "私を何と呼びますか？",
-    "さっき言った私の名前は？", "私の名前を答えて。", "私の名前を覚えている？", "私の名前がわかる？", "私の名前は何でした？"]}
+    "さっき言った私の名前は？", "私の名前を答えて。", "私の名前を覚えている？", "私の名前がわかる？", "私の名前は何でした？"],
+    "en unseen": [
+    "Say who I am.", "I forgot my name, what is it?", "Under which name do you know me?", "My name is?"],
+    "ja unseen": [
+    "私の名前を答えてください。", "私の名前を忘れました。何ですか？", "私の名前を書いて。",
+    "私は何という名前ですか？"]}
 STRANGER = {"en": "You have not told me your name.", "ja": "お名前はまだ聞いていません。"}
 
 
@@ -154,9 +163,5 @@ def name(draw, between=None):
     messages.append(user(draw.wording(WHO)))
     expected = answer.format(n=n) if told else STRANGER[draw.language]
 
-    def check(message):
-        content = message.get("content") or ""
-        return (n in content if told else content.strip() == expected) \
-            and not message.get("tool_calls")
-    return Exercise("name", draw.language, messages, assistant(expected), check,
+    return Exercise("name", draw.language, messages, assistant(expected), says(expected),
                     draw.of("I look for the name in what was said before.", "前の会話から名前を探します。"))

@@ -28,7 +28,8 @@ class Server:
             raise ServerError(f"{url}: the address must begin with http:// or https://")
         self.url, self.key, self.timeout_s = url.rstrip("/"), key, timeout_s
 
-    def _request(self, path, body=None):
+    def request(self, path, body=None):
+        """The answer's JSON; a GET where there is no body."""
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers)
@@ -49,7 +50,7 @@ class Server:
 
     def model(self):
         """The name of the first model served."""
-        listed = self._request("/models")
+        listed = self.request("/models")
         try:
             return listed["data"][0]["id"]
         except (KeyError, IndexError, TypeError):
@@ -61,7 +62,7 @@ class Server:
                 "max_tokens": ANSWER_TOKENS_MAX, "enable_thinking": exercise.enable_thinking}
         if exercise.tools:
             body["tools"] = exercise.tools
-        answered = self._request("/chat/completions", body)
+        answered = self.request("/chat/completions", body)
         try:
             message = answered["choices"][0]["message"]
         except (KeyError, IndexError, TypeError):

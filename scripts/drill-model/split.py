@@ -1,8 +1,13 @@
 """Owns the border between training and held-out draws.
 
 Contents are drawn at random and belong to a side by their hash; wordings by their place in a list
-(every fourth is held out) or in a list for training alone; tool names by hash. The sides share
-nothing by construction but the nine single digits and the small words between others.
+(every fourth is held out) or in a list for training alone; tool names by hash. What is no content
+is on both sides: single digits, small words between others, days, jobs, items, units, colours and
+formats, the names of parameters and how they are given. A sum belongs to a side with its order:
+3 + 14 may be held out while 14 + 3 is learnt.
+
+The held-out wordings have been looked at while training wordings were added. A third list, unseen,
+has not: nothing in training was chosen by answers to it.
 Knows nothing of exercises or models.
 """
 import hashlib
@@ -20,6 +25,8 @@ KATAKANA = "アイウエオカキクケコサシスセソタチツテトナニ�
 HELD_OUT_ONE_IN = 4
 # A table's lists of more wordings, none of which is held out: "en for training".
 FOR_TRAINING = " for training"
+# And those that only the card's last table is asked in: "en unseen".
+UNSEEN = " unseen"
 TRIES_MAX = 10_000
 
 
@@ -36,12 +43,14 @@ def wordings_of(table, language, held_out):
 
 
 class Draw:
-    """A seeded source of contents, wordings and names of one side and language."""
+    """A seeded source of contents, wordings and names of one side and language. `unseen`: in
+    unseen wordings, where there are any."""
 
-    def __init__(self, seed, held_out, language):
+    def __init__(self, seed, held_out, language, unseen=False):
         self.rng = random.Random(f"{seed}/{held_out}/{language}")
         self.held_out = held_out
         self.language = language
+        self.unseen = unseen
 
     @property
     def japanese(self):
@@ -130,4 +139,6 @@ class Draw:
 
     def wording(self, table):
         """One of this side's wordings in this language."""
+        if self.unseen and self.language + UNSEEN in table:
+            return self.rng.choice(table[self.language + UNSEEN])
         return self.rng.choice(wordings_of(table, self.language, self.held_out))

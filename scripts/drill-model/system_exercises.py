@@ -5,8 +5,8 @@ from exercises import Exercise, assistant, says, user
 
 LANGUAGE = {
     "en": {"en": ["Answer in English.", "Always answer in English.", "Speak English only.",
-                  "Reply in English.", "You must answer in English.", "Use English.",
-                  "All answers must be in English.", "Please respond in English."],
+                  "I want answers in English.", "You must answer in English.", "Use English.",
+                  "All answers must be in English.", "Let your answers be in English."],
            "ja": ["英語で答えてください。", "必ず英語で答えて。", "英語だけを使ってください。", "返事は英語でしてください。",
                   "答えはすべて英語で。", "英語で返事をしてください。", "英語を使ってください。", "英語でお願いします。"],
            "en for training": [
@@ -17,8 +17,8 @@ LANGUAGE = {
                   "英語で返してください。", "返事は英語で。", "すべて英語でお願いします。", "英語だけで答えて。", "返事は必ず英語でお願いします。",
                   "いつも英語を使って。", "英語で話してください。"]},
     "ja": {"en": ["Answer in Japanese.", "Always answer in Japanese.", "Speak Japanese only.",
-                  "Reply in Japanese.", "You must answer in Japanese.", "Use Japanese.",
-                  "All answers must be in Japanese.", "Please respond in Japanese."],
+                  "I want answers in Japanese.", "You must answer in Japanese.", "Use Japanese.",
+                  "All answers must be in Japanese.", "Let your answers be in Japanese."],
            "ja": ["日本語で答えてください。", "必ず日本語で答えて。", "日本語だけを使ってください。", "返事は日本語でしてください。",
                   "答えはすべて日本語で。", "日本語で返事をしてください。", "日本語を使ってください。", "日本語でお願いします。"],
            "en for training": [
@@ -45,7 +45,13 @@ CAPITALS = {"en": ["Answer in capital letters.", "Always answer in upper case.",
 ], "ja for training": [
     "すべて大文字で答えてください。", "大文字だけで答えて。", "全部大文字で書いてください。", "常に大文字を使ってください。", "返事はすべて大文字で。",
     "大文字のみで返事して。", "英字はすべて大文字にしてください。", "必ず大文字を使って。", "答えは全部大文字にして。", "大文字で書くこと。",
-    "大文字で返事してください。", "返事を大文字にしてください。"]}
+    "大文字で返事してください。", "返事を大文字にしてください。"],
+    "en unseen": [
+    "Let every answer be in capitals.", "I want upper case answers.",
+    "Please reply in all caps."],
+    "ja unseen": [
+    "答えは大文字にしてください。", "大文字の返事だけをしてください。",
+    "大文字で返してください。"]}
 CLOSING = {"en": ["End every answer with the word {w}.", "Always end with {w}.",
                   "Finish each answer with {w}.", "Close every reply with the word {w}.",
                   "The last word of every answer must be {w}.", "End your answers with '{w}'.",
@@ -64,11 +70,13 @@ CLOSING = {"en": ["End every answer with the word {w}.", "Always end with {w}.",
 ], "ja for training": [
     "最後に「{w}」と書いて。", "答えの後に{w}と書いてください。", "返事の最後に{w}を付けてください。", "毎回最後に{w}と言って。", "どの答えも{w}で終えて。",
     "答えは「{w}」で終わること。", "最後の言葉は{w}にしてください。", "回答の終わりに必ず{w}と書いて。", "文の最後に「{w}」を付けて。",
-    "常に{w}で終わってください。", "すべての答えの最後に{w}と書いて。", "すべての返事を{w}で終えて。", "すべての答えを{w}で閉じて。"]}
-
-PLAIN = [exercises.repeat, exercises.reverse, exercises.sort, exercises.count,
-         exercises.change_case, exercises.arithmetic]
-
+    "常に{w}で終わってください。", "すべての答えの最後に{w}と書いて。", "すべての返事を{w}で終えて。", "すべての答えを{w}で閉じて。"],
+    "en unseen": [
+    "Let {w} be the last word of every answer.", "I want every answer to end with {w}.",
+    "Please end all answers with {w}."],
+    "ja unseen": [
+    "最後の言葉は必ず「{w}」です。", "答えの終わりに「{w}」と書いてください。",
+    "返事は「{w}」で終えてください。"]}
 
 def _turns(draw, line, make, change):
     """A system line, one to three turns that obey it; the last is the one to answer."""
@@ -88,7 +96,7 @@ def system_line(draw):
         line = draw.wording(LANGUAGE[wanted])
         messages = [{"role": "system", "content": line}, user(about.question(draw))]
         return Exercise("system", draw.language, messages, assistant(about.TEXT[wanted]),
-                        about.describes(wanted),
+                        says(about.TEXT[wanted]),
                         draw.of("The system line sets the language.", "システムの指示の言語を使います。"))
     if style < 0.65:
         def capitals(d):
@@ -103,7 +111,7 @@ def system_line(draw):
     else:
         word = draw.word()
         line = draw.wording(CLOSING).format(w=word)
-        messages, last = _turns(draw, line, lambda d: d.rng.choice(PLAIN)(d),
+        messages, last = _turns(draw, line, lambda d: d.rng.choice(exercises.PLAIN)(d),
                                 lambda answer: f"{answer} {word}")
         reason = draw.of(f"The last word is {word}.", f"最後は{word}です。")
     expected = last.answer["content"]

@@ -4,6 +4,7 @@ share no content, wording or tool name, and what the held-out side is written in
 import copy
 import json
 import string
+import unicodedata
 import unittest
 
 import about
@@ -13,7 +14,8 @@ import recall_exercises
 import system_exercises
 import tool_catalogue
 import wordings
-from split import FOR_TRAINING, Draw, is_held_out, wordings_of
+from exercises import AFTER, AFTER_JA, BEFORE, BEFORE_JA
+from split import FOR_TRAINING, UNSEEN, Draw, is_held_out, wordings_of
 from words import KANJI
 
 DRAWS = 60
@@ -27,13 +29,37 @@ def tables():
     for module in (about, conversations, extract_exercises, recall_exercises, system_exercises,
                    tool_catalogue, wordings):
         for name, found in vars(module).items():
-            if isinstance(found, dict) and isinstance(found.get("en"), list) \
-                    and name not in ("MARKS",):
+            if isinstance(found, dict) and isinstance(found.get("en"), list):
                 yield f"{module.__name__}.{name}", found
     for language, table in system_exercises.LANGUAGE.items():
         yield f"system_exercises.LANGUAGE {language}", table
     for names, *_, table in tool_catalogue.NATURAL:
         yield f"tool_catalogue.NATURAL {names[0]}", table
+
+
+def bare(wording, named=True):
+    """A wording without case, spaces and punctuation; without its fields' names, too, if not
+    `named`."""
+    text = "".join(f"{words}{{{field if named else ''}}}" if field not in (None, "o") else words
+                   for words, field, _, _ in string.Formatter().parse(wording))
+    text = unicodedata.normalize("NFKC", text).lower()
+    return "".join(c for c in text if c.isalnum() or c in "{}+-")
+
+
+def within(wording):
+    """A bare wording, and what is left of it without what may stand before and after one."""
+    found = {bare(wording)}
+    for each in map(bare, BEFORE + BEFORE_JA):
+        found |= {text.removeprefix(each) for text in found}
+    for each in map(bare, AFTER + AFTER_JA):
+        found |= {text.removesuffix(each) for text in found}
+    return found
+
+
+def overlap(some, others):
+    """Wordings of the one that are others', but for what stands before and after."""
+    either = [(some, set(map(bare, others))), (others, set(map(bare, some)))]
+    return [wording for ours, theirs in either for wording in ours if within(wording) & theirs]
 
 
 def fields(wording):
@@ -78,13 +104,22 @@ class Exercises(unittest.TestCase):
     def test_wrong_answers_fail(self):
         for kind, batch in every():
             for e in batch:
-                for wrong in self.spoilt(e.answer):
+                for wrong in self.spoilt(e.answer, str(e.messages[-1]["content"])):
                     self.assertFalse(e.check(wrong), (kind, e.messages, wrong))
 
     @staticmethod
-    def spoilt(answer):
+    def spoilt(answer, prompt):
         yield {"role": "assistant", "content": "?"}
         yield {"role": "assistant", "content": None}
+        if answer.get("reasoning_content"):
+            yield {**answer, "reasoning_content": ""}
+            yield {**answer, "reasoning_content": answer["reasoning_content"] * 99}
+        content = answer.get("content") or ""
+        if content:
+            # The right words among others, again, and less than all of them.
+            yield {**answer, "content": f"{content} " * 9}
+            yield {**answer, "content": f"{prompt} {content}"}
+            yield {**answer, "content": content[:-1]}
         calls = answer.get("tool_calls")
         if not calls:
             call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -128,21 +163,37 @@ class Sides(unittest.TestCase):
                             name = tool["function"]["name"]
                             self.assertEqual(is_held_out(name), side, name)
 
+    def test_every_natural_tool_is_on_both_sides(self):
+        for names, *_ in tool_catalogue.NATURAL:
+            self.assertEqual({is_held_out(name) for name in names}, set(SIDES), names[0])
+
     def test_wordings_are_disjoint(self):
         for name, table in tables():
             for language in conversations.LANGUAGES:
                 training, held_out = (wordings_of(table, language, side) for side in SIDES)
                 self.assertTrue(training and held_out, name)
                 self.assertEqual(len(set(training)), len(training), name)
-                loose = [{w.lower().rstrip(".?!。？！") for w in side}
-                         for side in (training, held_out)]
-                self.assertFalse(loose[0] & loose[1], name)
+                unseen = table.get(language + UNSEEN, [])
+                for known, asked in ((training, held_out), (training + held_out, unseen)):
+                    self.assertEqual(overlap(known, asked), [], name)
+
+    def test_no_wording_is_learnt_for_something_else(self):
+        learnt, others = {}, []
+        for name, table in tables():
+            for language in conversations.LANGUAGES:
+                for wording in wordings_of(table, language, False):
+                    learnt.setdefault(bare(wording, False), name)
+                for wording in wordings_of(table, language, True) + table.get(language + UNSEEN, []):
+                    others.append((bare(wording, False), name))
+        self.assertEqual([(w, name, learnt[w]) for w, name in others
+                          if learnt.get(w, name) != name], [])
 
     def test_wordings_hold_their_contents(self):
         for name, table in tables():
             known = fields("".join(table["en"]))
             for key, lines in table.items():
-                self.assertEqual(key.removesuffix(FOR_TRAINING) in conversations.LANGUAGES, True)
+                language = key.removesuffix(FOR_TRAINING).removesuffix(UNSEEN)
+                self.assertIn(language, conversations.LANGUAGES)
                 for wording in lines:
                     if name in VARIED or name == "tool_catalogue.REQUEST":
                         self.assertLessEqual(fields(wording), known, wording)
@@ -153,7 +204,8 @@ class Sides(unittest.TestCase):
         training, held_out = (
             ideographs(w for _, table in tables() for w in wordings_of(table, "ja", side))
             for side in SIDES)
-        self.assertFalse(held_out - training - set(KANJI))
+        unseen = ideographs(w for _, table in tables() for w in table.get("ja" + UNSEEN, []))
+        self.assertFalse((held_out | unseen) - training - set(KANJI))
 
 
 if __name__ == "__main__":

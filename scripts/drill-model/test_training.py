@@ -44,6 +44,7 @@ class Training(unittest.TestCase):
         cls.whole = training.Run(cls.folder, 1)
         steps(cls.whole, 0, STEPS)
         cls.whole.save()
+        (cls.folder / training.BEGUN).write_text('{"seed": 1, "from": null}')
 
     def test_goes_on_from_a_checkpoint(self):
         resumed = training.Run(self.folder, 1)
@@ -95,7 +96,8 @@ class Training(unittest.TestCase):
     def test_pools_depend_on_their_number_alone(self):
         tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         marks = batches.Marks(tokenizer)
-        first, again, other = (batches.pool(tokenizer, marks, 1, n) for n in (4, 4, 5))
+        shares = conversations.shares()
+        first, again, other = (batches.pool(tokenizer, marks, 1, n, shares) for n in (4, 4, 5))
         self.assertTrue(all(numpy.array_equal(a[0], b[0]) and numpy.array_equal(a[1], b[1])
                             for a, b in itertools.zip_longest(first, again)))
         self.assertFalse(numpy.array_equal(first[0][0], other[0][0]))

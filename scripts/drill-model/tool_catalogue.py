@@ -52,23 +52,30 @@ ENUMS = {"unit": ["celsius", "fahrenheit"], "color": ["red", "green", "blue", "w
 REQUEST = {"en": [
     "{R}.", "Please {r}.", "Can you {r}?", "Could you {r}?", "{R}", "I want you to {r}.",
     "I need you to {r}.", "Would you {r}?", "Please {r}", "Can you please {r}?",
-    "I would like you to {r}.", "Now {r}.", "Go and {r}.", "Let's {r}.", "Help me {r}.",
-    "Kindly {r}."],
+    "I would like you to {r}.", "I ask you to {r}.", "Go and {r}.", "Let's {r}.", "Help me {r}.",
+    "Could I ask you to {r}?"],
     "ja": ["{r}ください。", "{r}。", "{r}", "{r}ほしい。", "{r}もらえますか？", "{r}くれる？", "お願い、{r}。",
            "{r}いただけますか？",
 ], "en for training": [
     "{R}!", "Please {r} now.", "I'd like you to {r}.", "Can you {r} for me?",
     "Be so kind and {r}.", "Hi, {r}.", "You should {r}.", "{R}, please.", "Could you please {r}?",
-    "Would you kindly {r}?", "{R}, could you?",
+    "Would you kindly {r}?", "{R}, could you?", "Would you please {r}?", "Please kindly {r}.",
+    "Kindly {r}, please.", "Would you {r} now?", "And now {r}.", "Help me to {r}.",
 ], "ja for training": [
     "{r}くれますか？", "{r}。お願いします。", "{r}くださいますか？", "今すぐ{r}ください。", "{r}欲しいです。", "では、{r}ください。",
-    "{r}ほしいです。", "{r}いただきたいです。"]}
+    "{r}ほしいです。", "{r}いただきたいです。", "{r}いただけませんか？", "{r}ほしいのですが。",
+    "{r}ほしいな。"],
+    "en unseen": [
+    "I have a task: {r}.", "What I need: {r}.", "My request: {r}.",
+    "It would be nice if you could {r}."],
+    "ja unseen": [
+    "すみませんが、{r}ください。", "次に、{r}ください。", "{r}もらえる？", "どうか{r}ください。"]}
 
 # Natural tools: names, description, Japanese description, required parameter, optional ones,
 # requests by language; {v} is the required value, {o} the optional ones' phrases.
 NATURAL = [
     (["get_weather", "weather", "current_weather", "get_current_weather", "weather_lookup",
-      "fetch_weather", "weather_forecast"], "Get the weather of a city", "都市の天気を調べる",
+      "fetch_weather", "weather_forecast", "weather_now", "weather_report"], "Get the weather of a city", "都市の天気を調べる",
      ["city", "location"], ["unit", "day"],
      {"en": ["What is the weather in {v}{o}?", "How is the weather in {v}{o}?",
              "What's the weather like in {v}{o}?", "Tell me the weather in {v}{o}.",
@@ -83,7 +90,12 @@ NATURAL = [
           "Can you tell me the weather in {v}{o}?"],
       "ja for training": [
           "{o}{v}の天気を調べて。", "{o}{v}の天気", "{o}{v}の天気はどう？", "{o}{v}は晴れですか？", "{v}の今の天気は？{o}",
-          "{o}{v}の天気を教えてください。", "{v}で雨は降っていますか？{o}", "{o}{v}は雨？"]}),
+          "{o}{v}の天気を教えてください。", "{v}で雨は降っていますか？{o}", "{o}{v}は雨？"],
+      "en unseen": [
+          "How will the weather be in {v}{o}?", "What weather does {v} have{o}?",
+          "Is there rain in {v}{o}?"],
+      "ja unseen": [
+          "{v}の天気を知りたい。{o}", "{v}の天気を見て。{o}", "{o}{v}の天気は何ですか？"]}),
     (["get_time", "current_time", "get_current_time", "time_in_city", "world_clock", "local_time"],
      "Get the current time in a city", "都市の現在時刻を調べる", ["city", "location"], ["format"],
      {"en": ["What time is it in {v}{o}?", "Tell me the time in {v}{o}.",
@@ -92,35 +104,58 @@ NATURAL = [
       "en for training": [
           "What's the time in {v}{o}?", "what time is it in {v}{o}", "Time in {v}{o}?",
           "Current time in {v}{o}", "Give me the time in {v}{o}.", "Check the time in {v}{o}.",
-          "How late is it now in {v}{o}?", "Tell me what time it is in {v}{o}."],
+          "How late is it now in {v}{o}?", "Tell me what time it is in {v}{o}.",
+          "In {v}, how late is it{o}?", "Do you know how late it is in {v}{o}?",
+          "How late is it over in {v}{o}?"],
       "ja for training": [
           "{v}の時間を教えて。{o}", "{v}の時刻は？{o}", "今{v}は何時？{o}", "{v}の今の時刻を調べて。{o}", "{v}は何時ですか？{o}",
-          "{v}の今の時間は？{o}"]}),
+          "{v}の今の時間は？{o}",
+          "{v}は何時ですか。{o}", "{v}は何時かな？{o}", "{v}は今何時？{o}", "{v}って何時？{o}"],
+      "en unseen": [
+          "What is the time now in {v}{o}?", "The time in {v}, please{o}.",
+          "Which time is it in {v}{o}?"],
+      "ja unseen": [
+          "{v}の時刻を知りたい。{o}", "{v}では今何時？{o}", "{v}の時刻を調べてください。{o}"]}),
     (["search", "web_search", "search_web", "find_documents", "search_documents", "lookup"],
      "Search for documents", "文書を検索する", ["query"], ["format"],
      {"en": ["Search for {v}{o}.", "Look up {v}{o}.", "Find documents about {v}{o}.",
-             "Search the web for {v}{o}."],
+             "Find me pages about {v}{o}."],
       "ja": ["{v}を検索して。{o}", "{v}について調べて。{o}", "{v}に関する文書を探して。{o}", "{v}で検索して。{o}"],
       "en for training": [
           "search for {v}{o}", "Find {v}{o}.", "Search {v}{o}", "Can you search for {v}{o}?",
           "Do a search for {v}{o}.", "Please look up {v}{o}.", "Search the internet for {v}{o}.",
-          "Find {v} on the web{o}.", "Use the web to look up {v}{o}."],
+          "Find {v} on the web{o}.", "Use the web to look up {v}{o}.",
+          "Search the web: {v}{o}.", "Please search the web for {v}{o}.", "Web search for {v}{o}."],
       "ja for training": [
           "{v}を調べて。{o}", "{v}を探して。{o}", "{v}の文書を検索して。{o}", "{v}について検索して。{o}", "{v}の情報を見つけて。{o}",
-          "{v}で調べて。{o}", "{v}の検索をして。{o}"]}),
+          "{v}で調べて。{o}", "{v}の検索をして。{o}",
+          "{v}で検索してください。{o}", "{v}と検索して。{o}", "{v}で検索をお願い。{o}"],
+      "en unseen": [
+          "Please find documents on {v}{o}.", "I am looking for {v}{o}.",
+          "Run a search for {v}{o}."],
+      "ja unseen": [
+          "{v}の文書を見つけて。{o}", "{v}について文書を検索して。{o}",
+          "{v}を検索してください。{o}"]}),
     (["send_email", "send_message", "send_mail", "write_email", "notify", "message_user"],
      "Send a message to a person", "人にメッセージを送る", ["recipient", "name"], ["text", "title"],
      {"en": ["Send a message to {v}{o}.", "Write to {v}{o}.", "Send an email to {v}{o}.",
-             "Email {v}{o}."],
+             "Let {v} know by email{o}."],
       "ja": ["{v}にメールを送って。{o}", "{v}にメッセージを送って。{o}", "{v}に連絡して。{o}", "{v}にメールして。{o}"],
       "en for training": [
           "Send {v} a message{o}.", "Send {v} an email{o}.", "Write an email to {v}{o}.",
           "Message {v}{o}.", "Write a message to {v}{o}.", "Please send a message to {v}{o}.",
-          "Mail {v}{o}.", "Email a message to {v}{o}."],
+          "Mail {v}{o}.", "Email a message to {v}{o}.",
+          "Please email {v}{o}.", "Can you email {v}{o}?", "Now email {v}{o}."],
       "ja for training": [
           "{v}さんにメールを送って。{o}", "{v}さんにメッセージを送って。{o}", "{v}へメールを書いて。{o}", "{v}さんに連絡してください。{o}",
-          "{v}にメールを出して。{o}", "{v}にメールしてください。{o}", "{v}さんにメールして。{o}"]}),
-    (["set_timer", "start_timer", "timer", "countdown", "set_alarm_minutes"],
+          "{v}にメールを出して。{o}", "{v}にメールしてください。{o}", "{v}さんにメールして。{o}"],
+      "en unseen": [
+          "Send word to {v}{o}.", "I want to write to {v}{o}.", "Drop {v} a message{o}."],
+      "ja unseen": [
+          "{v}にメッセージをお願い。{o}", "{v}へのメールを送って。{o}",
+          "{v}にメッセージを書いて。{o}"]}),
+    (["set_timer", "start_timer", "timer", "countdown", "set_alarm_minutes",
+      "kitchen_timer"],
      "Start a timer", "タイマーを始める", ["minutes"], ["name"],
      {"en": ["Set a timer for {v} minutes{o}.", "Start a timer of {v} minutes{o}.",
              "Timer for {v} minutes{o}.", "Wake me in {v} minutes{o}."],
@@ -132,23 +167,39 @@ NATURAL = [
           "In {v} minutes, wake me{o}."],
       "ja for training": [
           "{v}分のタイマー。{o}", "{v}分タイマーをお願い。{o}", "タイマーを{v}分で始めて。{o}", "{v}分間計ってください。{o}",
-          "{v}分のタイマーを始めて。{o}", "{v}分経ったら知らせて。{o}", "{v}分後に教えて。{o}"]}),
+          "{v}分のタイマーを始めて。{o}", "{v}分経ったら知らせて。{o}", "{v}分後に教えて。{o}"],
+      "en unseen": [
+          "I need a timer for {v} minutes{o}.", "Put a timer on {v} minutes{o}.",
+          "Timer, {v} minutes{o}."],
+      "ja unseen": [
+          "{v}分のタイマーをセットして。{o}", "タイマーを{v}分お願い。{o}",
+          "{v}分後に教えてください。{o}"]}),
     (["book_table", "reserve_table", "restaurant_booking", "make_reservation"],
      "Book a table in a restaurant", "レストランの席を予約する", ["city", "location"],
      ["people", "day", "time"],
      {"en": ["Book a table in {v}{o}.", "Reserve a table in {v}{o}.",
-             "I want to eat out in {v}{o}.", "Get me a table in {v}{o}."],
+             "I want to eat out in {v}{o}.", "I would like a table in {v}{o}."],
       "ja": ["{v}で席を予約して。{o}", "{v}のレストランを予約して。{o}", "{v}で食事の予約をして。{o}",
              "{v}で席を取って。{o}"],
       "en for training": [
           "Find me a restaurant in {v}{o}.", "I need a table in {v}{o}.",
           "book a table in {v}{o}", "Make a reservation in {v}{o}.",
           "Please reserve a table in {v}{o}.", "Dinner in {v}{o}, please.",
-          "Get a table in {v}{o}.", "Can you get me a table in {v}{o}?"],
+          "Get a table in {v}{o}.", "Can you get me a table in {v}{o}?",
+          "Get us a table in {v}{o}.", "Please get me a table in {v}{o}.",
+          "Find me a table in {v}{o}.", "Get me a seat in {v}{o}.", "A table in {v}{o}."],
       "ja for training": [
           "{v}のレストランの席を取って。{o}", "{v}で予約をお願いします。{o}", "{v}でレストランを予約してください。{o}", "{v}の席を予約して。{o}",
-          "{v}で夕食の予約をして。{o}", "{v}で席を予約してください。{o}"]}),
-    (["get_stock_price", "stock_price", "share_price", "quote_stock"],
+          "{v}で夕食の予約をして。{o}", "{v}で席を予約してください。{o}",
+          "{v}で席を取ってください。{o}", "{v}で席を取りたい。{o}", "{v}で席をお願い。{o}", "{v}に席を取って。{o}",
+          "{v}の席を取って。{o}"],
+      "en unseen": [
+          "We want a table in {v}{o}.", "Please book us a table in {v}{o}.",
+          "Find a table for me in {v}{o}."],
+      "ja unseen": [
+          "{v}で席を用意して。{o}", "{v}で予約を取って。{o}",
+          "{v}のレストランに予約を入れて。{o}"]}),
+    (["get_stock_price", "stock_price", "share_price", "quote_stock", "stock_quote"],
      "Get the price of a share", "株価を調べる", ["name", "id"], ["day"],
      {"en": ["What is the stock price of {v}{o}?", "How is the stock of {v}{o}?",
              "Get me the share price of {v}{o}.", "What does a share of {v} cost{o}?"],
@@ -160,18 +211,31 @@ NATURAL = [
           "How much does a share of {v} cost{o}?", "What does {v} stock cost{o}?"],
       "ja for training": [
           "{v}の株価{o}", "{v}の株価を調べて。{o}", "{v}の株価はいくら？{o}", "{v}の株価を教えてください。{o}", "{v}株の値段は？{o}",
-          "{v}の株価を見たい。{o}", "{v}の株価を見せてください。{o}"]}),
+          "{v}の株価を見たい。{o}", "{v}の株価を見せてください。{o}"],
+      "en unseen": [
+          "How high is the stock of {v}{o}?", "Tell me the share price of {v}{o}.",
+          "I want the stock price of {v}{o}."],
+      "ja unseen": [
+          "{v}の株価を知りたい。{o}", "{v}の株価はどうですか？{o}", "{v}の株価を確認して。{o}"]}),
     (["play_music", "play_song", "start_song", "music_player"],
      "Play a song", "曲を再生する", ["title", "query"], ["name"],
      {"en": ["Play {v}{o}.", "Play the song {v}{o}.", "I want to hear {v}{o}.",
-             "Put on {v}{o}."],
+             "Now I want to listen to {v}{o}."],
       "ja": ["{v}を再生して。{o}", "{v}という曲をかけて。{o}", "{v}を聞きたい。{o}", "{v}をかけて。{o}"],
       "en for training": [
           "play {v}{o}", "Start the song {v}{o}.", "Please play {v}{o}.", "Let me hear {v}{o}.",
-          "Can you play {v}{o}?", "Play me {v}{o}.", "Put the song {v} on{o}.", "Put {v} on{o}."],
+          "Can you play {v}{o}?", "Play me {v}{o}.", "Put the song {v} on{o}.", "Put {v} on{o}.",
+          "Put on the song {v}{o}.", "Please put on {v}{o}.", "Put on some {v}{o}.",
+          "Can you put on {v}{o}?", "Now put on {v}{o}.", "Turn on {v}{o}."],
       "ja for training": [
           "{v}を流して。{o}", "{v}を聴かせて。{o}", "{v}をかけてください。{o}", "曲は{v}でお願い。{o}", "{v}という曲を再生して。{o}",
-          "{v}を聞かせて。{o}"]}),
+          "{v}を聞かせて。{o}",
+          "{v}をかけてもらえますか？{o}", "{v}をかけてほしい。{o}", "次は{v}をかけて。{o}", "{v}を流してください。{o}",
+          "曲をかけて：{v}。{o}"],
+      "en unseen": [
+          "Next song: {v}{o}.", "I would like to hear {v}{o}.", "Let's hear {v}{o}."],
+      "ja unseen": [
+          "{v}をお願い、音楽で。{o}", "{v}という曲を流して。{o}", "{v}の曲をかけて。{o}"]}),
 ]
 
 # What a question has that may seem to be one for these tools, natural ones by their first name,

@@ -7,6 +7,7 @@ warm-up, constant, then a fall to zero over the last part.
 import argparse
 import dataclasses
 import hashlib
+import json
 import os
 import time
 from pathlib import Path
@@ -34,8 +35,8 @@ GRADIENT_NORM_MAX = 1.0
 WEIGHT_USUAL = 150
 CHECKPOINT_S = 120
 REPORT_S = 60
-# In a run's folder: what it began with, where that was a model.
-SOURCE = "source"
+# In a run's folder: what it was begun with.
+BEGUN = "begun.json"
 
 
 def rate_share(progress):
@@ -77,7 +78,7 @@ def weights_of(targets):
 class Run:
     """A network in training, with all that a checkpoint holds."""
 
-    def __init__(self, folder, seed):
+    def __init__(self, folder, seed, precision=None):
         self.folder, self.seed = folder, seed
         path = folder / "tokenizer.json"
         if not path.exists():
@@ -85,7 +86,7 @@ class Run:
         self.tokenizer = Tokenizer.from_file(str(path))
         torch.manual_seed(seed)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.precision = precision_of(self.device)
+        self.precision = precision or precision_of(self.device)
         self.network = Drill(Shape(self.tokenizer.get_vocab_size())).to(self.device)
         named = list(self.network.named_parameters())
         matrices = [p for n, p in named if p.ndim == 2 and n != "embedding.weight"]
@@ -158,6 +159,25 @@ def load_network(folder):
     return network, Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
+def begin(folder, given):
+    """What a run was begun with, kept beside its checkpoints. One that is there goes on with the
+    same arguments alone, and in the precision that it was begun in."""
+    source = given.source and hashlib.sha256(given.source.read_bytes()).hexdigest()
+    asked = {"seed": given.seed, "from": source, "minutes": given.minutes,
+             "tokens": None if given.minutes else given.tokens}
+    path = folder / BEGUN
+    if (folder / "checkpoint.pt").exists() and path.exists():
+        begun = json.loads(path.read_text())
+        if any(begun[name] != value for name, value in asked.items()):
+            raise SystemExit(f"training.py: the run in {folder} was begun otherwise: {begun}. "
+                             "Give the same arguments again, or remove the folder to begin anew.")
+        return begun
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    begun = {**asked, "precision": str(precision_of(device)).removeprefix("torch.")}
+    path.write_text(json.dumps(begun) + "\n")
+    return begun
+
+
 def say(text):
     print(time.strftime("%H:%M:%S"), text, flush=True)
 
@@ -207,12 +227,11 @@ def main():
     given = arguments.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(given.threads)
-    run = Run(given.folder, given.seed)
+    precision = getattr(torch, begin(given.folder, given)["precision"])
+    run = Run(given.folder, given.seed, precision)
     run.load()
     if given.source and run.steps == 0:
         known = exported.begin_from(given.source, run.network, run.tokenizer)
-        sha256 = hashlib.sha256(given.source.read_bytes()).hexdigest()
-        (given.folder / SOURCE).write_text(f"{given.source.name}, SHA-256 {sha256}\n")
         say(f"begins with {given.source}, which knows {known} of the tokens")
     run.compile()
     parameters = sum(p.numel() for p in run.network.parameters())

@@ -6,8 +6,8 @@ Data alone: {x} stands for the content, {a} and {b} for numbers.
 REPEAT = {"en": [
     "Repeat: {x}", "Say exactly this: {x}", "Repeat after me: {x}", "Echo the text: {x}",
     "Write {x} again.", "Please repeat {x}.", "Say {x}.", "Can you say {x}?",
-    "Copy this text: {x}", "Repeat the following: {x}", "Write this down: {x}", "Type {x}.",
-    "Repeat this sentence: {x}", "Copy: {x}", "Say the words {x}.", "Please echo: {x}",
+    "Copy this text: {x}", "Repeat the following: {x}", "Write this down: {x}", "Put down {x} as it is.",
+    "Repeat this sentence: {x}", "Copy: {x}", "Say the words {x}.", "I say it, you repeat it: {x}",
     "Print {x}.", "Echo {x}", "Answer with {x} and nothing else.", "Reply only with {x}.",
 ], "ja": [
     "繰り返して：{x}", "次をそのまま書いて：{x}", "{x} と言って。", "復唱してください：{x}",
@@ -26,14 +26,26 @@ REPEAT = {"en": [
     "Please type this: {x}", "Type out {x}.", "Just type {x}", "Could you say {x}?",
     "Can you say the words {x}?", "Can you type {x}?", "Could you repeat {x}?",
     "Please copy: {x}", "Please repeat this: {x}", "Please write: {x}",
+    "Now type {x}.", "Type {x} for me.", "Type {x} here.", "Type {x} back.",
+    "Type the words {x}.", "Type exactly {x}.", "Now echo: {x}",
+    "Echo please: {x}", "Echo what I write: {x}", "Echo exactly: {x}", "echo: {x}",
+    "Now say {x}.", "Please say: {x}", "Write {x}.", "Copy {x}.", "Repeat exactly {x}.",
 ], "ja for training": [
     "{x}と書いて。", "全部そのまま返してください：{x}", "これを繰り返して：{x}", "{x}と言ってください。", "オウム返しして：{x}",
     "次の文を繰り返してください：{x}", "そのまま出力して：{x}", "次の文を書き写してください：{x}", "{x} と答えてください。", "{x} と返事して。",
-    "{x} とだけ言って。", "繰り返し：{x}"]}
+    "{x} とだけ言って。", "繰り返し：{x}",
+    "{x} と返して。", "{x} と書いてください。", "文をそのまま返して：{x}", "次の文を返してください：{x}",
+    "次の言葉をそのまま返してください：{x}"],
+    "en unseen": [
+    "I would like to hear {x}.", "Read this back to me: {x}", "Your answer should be {x}.",
+    "Once more, please: {x}"],
+    "ja unseen": [
+    "{x} と復唱してください。", "次の通りに答えて：{x}", "「そのまま」返すだけ：{x}",
+    "もう一回言って：{x}"]}
 
 REVERSE = {"en": [
     "Reverse: {x}", "Reverse the word {x}.", "Spell {x} backwards.", "Write {x} in reverse.",
-    "Reverse {x}", "What is {x} backwards?", "Write {x} backwards.", "Please reverse {x}.",
+    "Reverse {x}", "What is {x} backwards?", "Write {x} backwards.", "I want {x} reversed.",
     "Write the letters of {x} in reverse order.", "Reverse the string {x}.",
     "Turn {x} around, letter by letter.", "What is {x} spelled backwards?",
     "Can you reverse the word {x}?", "Reverse this word: {x}", "Backwards, please: {x}",
@@ -53,7 +65,13 @@ REVERSE = {"en": [
     "Spelled backwards, what is {x}?",
 ], "ja for training": [
     "これを逆にして：{x}", "{x}を逆にして", "{x}を反対にして。", "{x}を逆さに読むと？", "文字を逆の順に書いて：{x}", "{x} を反転させて。",
-    "{x} を後ろから順に書いて。", "次の単語を逆にしてください：{x}", "{x} の逆を書いて。", "{x} の逆は？", "{x} を逆にすると何ですか？"]}
+    "{x} を後ろから順に書いて。", "次の単語を逆にしてください：{x}", "{x} の逆を書いて。", "{x} の逆は？", "{x} を逆にすると何ですか？"],
+    "en unseen": [
+    "Please spell {x} in reverse.", "{x}, but backwards",
+    "Give the letters of {x} from last to first.", "Read {x} from right to left."],
+    "ja unseen": [
+    "{x} を後ろから前に書いて。", "{x} を最後の文字から書いて。", "逆さ言葉にして：{x}",
+    "{x} の文字の順番を逆にしてください。"]}
 
 SORT_NUMBERS = {"en": [
     "Sort these numbers: {x}", "Sort: {x}", "Sort from low to high: {x}", "Put in order: {x}",
@@ -66,16 +84,27 @@ SORT_NUMBERS = {"en": [
     "{x} を小さい順に並べ替えてください。", "次の数を並べ替えて：{x}", "数字を順番に並べて：{x}",
     "昇順に並べ替えてください：{x}", "ソートして：{x}", "{x} を昇順に並べて。", "{x} をソートしてください。",
     "順番に並べてください：{x}", "小さい数から順に書いて：{x}", "次の数字を小さい順にして：{x}",
-    "{x} を順番に並べて。", "{x} を小さい順に。",
+    "{x} を順番に並べて。", "{x} を小さいほうから並べて。",
 ], "en for training": [
     "sort {x}", "Sort ascending: {x}", "Put these in order: {x}",
     "Sort from smallest to largest: {x}", "Lowest first: {x}", "Sort the following numbers: {x}",
     "Order from small to large: {x}", "Rank these numbers from low to high: {x}",
     "Can you sort these? {x}", "Could you put these numbers in order? {x}",
     "Please sort these numbers: {x}",
+    "Arrange the numbers: {x}", "Arrange: {x}", "Arrange these: {x}", "Arrange {x} in order.",
+    "Can you order these numbers? {x}", "Could you sort these? {x}", "Can you sort {x}?",
 ], "ja for training": [
     "数を小さい順に並べてください：{x}", "小さい順に並べ替えて：{x}", "{x} を並べ替えて。", "次の数字を昇順に：{x}", "小さいものから並べて：{x}",
-    "数字をソートして：{x}", "数字を並べ替えてください：{x}"]}
+    "数字をソートして：{x}", "数字を並べ替えてください：{x}",
+    "{x} を小さい順に並べて。", "{x} を小さい順にして。", "{x} を小さい順にお願いします。", "{x} は小さい順だと？",
+    "{x} を小さいものから順に。", "{x} を昇順に。", "{x} を昇順に並べ替えて。", "{x} を昇順にしてください。", "昇順で：{x}",
+    "昇順に並べてください：{x}", "昇順で並べ替えて：{x}"],
+    "en unseen": [
+    "Which order do these go in, smallest first? {x}", "Line these numbers up: {x}",
+    "Give me these numbers sorted: {x}", "From small to big: {x}"],
+    "ja unseen": [
+    "{x} を小さい数から並べてください。", "小さい順でお願い：{x}", "これらの数を昇順に：{x}",
+    "次の数を小さい順に書いてください：{x}"]}
 
 SORT_DOWN = {"en": [
     "Sort from high to low: {x}", "Sort these numbers in descending order: {x}",
@@ -93,16 +122,28 @@ SORT_DOWN = {"en": [
     "Sort {x} in descending order.", "Sort {x} from high to low.",
     "Please sort from largest to smallest: {x}",
     "Sort these numbers from largest to smallest: {x}",
+    "Largest to smallest: {x}", "From high to low, please: {x}", "From high to low: {x}",
+    "From biggest to smallest, please: {x}", "Descending, please: {x}", "Largest to smallest {x}",
+    "Please put these from largest to smallest: {x}", "Please sort down: {x}",
 ], "ja for training": [
     "大きい順に並べ替えて：{x}", "{x} を大きい順に。", "大きいものから並べて：{x}", "降順にソートして：{x}", "{x} を降順にして。",
-    "次の数を大きい順に並べて：{x}", "大きい順にしてください：{x}", "降順に並べて：{x}", "数字を大きい順に並べて：{x}", "次の数字を降順にして：{x}"]}
+    "次の数を大きい順に並べて：{x}", "大きい順にしてください：{x}", "降順に並べて：{x}", "数字を大きい順に並べて：{x}", "次の数字を降順にして：{x}",
+    "大きい順で：{x}", "大きい順：{x}", "大きい順にお願いします：{x}", "大きい順にソートして：{x}", "大きいほうから：{x}", "降順に：{x}",
+    "降順で並べて：{x}", "次の数を大きい順にして：{x}", "次の数字を大きい順に：{x}", "数字を大きい順にして：{x}",
+    "次の数字を大きい順に並べてください：{x}", "{x} を大きい順にして。"],
+    "en unseen": [
+    "From big to small: {x}", "Give me these numbers, largest first: {x}",
+    "Which order do these go in, biggest first? {x}", "Sort {x}, largest first."],
+    "ja unseen": [
+    "{x} を大きい数から並べてください。", "大きい順でお願い：{x}", "これらの数を降順に：{x}",
+    "次の数を大きい順に書いてください：{x}"]}
 
 SORT_WORDS = {"en": [
     "Sort these words: {x}", "Sort alphabetically: {x}", "Sort the words: {x}",
     "Put these words in alphabetical order: {x}", "Sort in alphabetical order: {x}",
-    "Arrange alphabetically: {x}", "Alphabetical order, please: {x}", "Alphabetize: {x}",
+    "Arrange alphabetically: {x}", "Alphabetical order, please: {x}", "Into alphabetical order: {x}",
     "Sort the words {x} by alphabet.", "Please sort these words: {x}",
-    "Can you put these words in order? {x}", "Please sort alphabetically: {x}",
+    "Can you put these words in order? {x}", "In alphabetical order, please: {x}",
     "Order these words from A to Z: {x}", "Sort from A to Z: {x}",
     "Sort this list of words: {x}", "Put the words in order: {x}",
 ], "ja": [
@@ -116,16 +157,26 @@ SORT_WORDS = {"en": [
     "Sort the words {x}", "Put in alphabetical order: {x}", "Order alphabetically: {x}",
     "Sort by letter: {x}", "Alphabetical: {x}", "Alphabetize these words: {x}",
     "Please alphabetize: {x}", "Alphabetize the list {x}",
+    "Put the words in alphabetical order: {x}", "Put the words {x} in order.",
+    "Put these words in order: {x}", "Put words in order: {x}", "Put these in order by letter: {x}",
 ], "ja for training": [
     "次の言葉を五十音順に並べて：{x}", "五十音順で並べ替えて：{x}", "{x}を五十音順に", "言葉をあいうえお順に：{x}", "単語を順番に並べてください：{x}",
-    "五十音の順に書いて：{x}", "言葉をあいうえお順に並べて：{x}"]}
+    "五十音の順に書いて：{x}", "言葉をあいうえお順に並べて：{x}",
+    "{x} をあいうえお順にして。", "{x} をあいうえお順に。", "{x} をあいうえお順に並べてください。", "{x} を五十音順に並べて。",
+    "五十音順に並べてください：{x}", "あいうえお順にして：{x}", "あいうえお順でお願いします：{x}", "次の言葉をあいうえお順に並べてください：{x}"],
+    "en unseen": [
+    "Give me these words sorted: {x}", "Sort these by the alphabet: {x}",
+    "Words in alphabetical order, please: {x}", "Which order would a dictionary have? {x}"],
+    "ja unseen": [
+    "これらの言葉を五十音順に：{x}", "五十音で並べ替え：{x}",
+    "{x} を五十音の順に並べてください。", "次の単語をあいうえお順に：{x}"]}
 
 COUNT_WORDS = {"en": [
     "How many words: {x}", "Count the words: {x}", "How many words are in {x}?",
     "Number of words in: {x}", "Count the words in {x}.", "How many words are there? {x}",
     "How many words does this have: {x}", "Tell me how many words are in {x}.",
     "Count these words: {x}", "Word count: {x}", "How many words do you see? {x}",
-    "Please count the words: {x}",
+    "The number of words, please: {x}",
 ], "ja": [
     "単語を数えて：{x}", "単語はいくつありますか：{x}", "何語ありますか：{x}", "語を数えて：{x}",
     "{x} は何語ですか？", "次の単語の数は？ {x}", "単語の数を教えて：{x}", "何語か数えてください：{x}",
@@ -140,7 +191,13 @@ COUNT_WORDS = {"en": [
 ], "ja for training": [
     "単語の数は？ {x}", "何語ですか：{x}", "次の単語はいくつ？ {x}", "単語は全部で何語ですか：{x}", "言葉の数は？ {x}",
     "いくつの単語がありますか：{x}", "次の単語を数えて：{x}", "語の数を教えて：{x}", "単語がいくつあるか数えて：{x}", "何語あるか教えてください：{x}",
-    "何語か教えて：{x}", "何語か数えて：{x}"]}
+    "何語か教えて：{x}", "何語か数えて：{x}"],
+    "en unseen": [
+    "Say how many words this has: {x}", "How many words can you count? {x}",
+    "I need the number of words: {x}", "{x} - how many words is that?"],
+    "ja unseen": [
+    "語数を答えて：{x}", "次の文の単語の数を数えて：{x}", "{x} は全部で何語？",
+    "単語が何個ありますか：{x}"]}
 
 COUNT_LETTERS = {"en": [
     "How many letters are in {x}?", "Count the letters in {x}.", "Count the letters: {x}",
@@ -161,8 +218,14 @@ COUNT_LETTERS = {"en": [
     "How many letters does the word {x} have?", "Count letters: {x}",
     "Count how many letters are in {x}.", "Can you count the letters in {x}?",
 ], "ja for training": [
-    "{x}は何文字", "{x} の文字は全部でいくつ？", "文字の数は？ {x}", "次の言葉は何文字ですか：{x}", "{x} の文字の数を教えてください。",
-    "文字がいくつあるか数えて：{x}", "{x} は何文字あるか数えて。", "何文字？ {x}", "{x} の字数は？", "字数を教えて：{x}"]}
+    "{x} の文字は全部でいくつ？", "文字の数は？ {x}", "次の言葉は何文字ですか：{x}", "{x} の文字の数を教えてください。",
+    "文字がいくつあるか数えて：{x}", "{x} は何文字あるか数えて。", "何文字？ {x}", "{x} の字数は？", "字数を教えて：{x}"],
+    "en unseen": [
+    "Say how many letters {x} has.", "I need the number of letters in {x}.",
+    "{x}: how many letters?", "What is the letter count of {x}?"],
+    "ja unseen": [
+    "{x} の文字数を答えて。", "{x} は全部で何文字ですか？", "次の言葉の文字数を数えて：{x}",
+    "{x} という言葉は何文字？"]}
 
 COUNT_ITEMS = {"en": [
     "How many items are in this list: {x}", "Count the items: {x}", "How many items: {x}",
@@ -182,7 +245,13 @@ COUNT_ITEMS = {"en": [
 ], "ja for training": [
     "リストにはいくつありますか：{x}", "数を数えて：{x}", "項目はいくつありますか：{x}", "いくつあるか数えて：{x}", "これは何個ですか：{x}",
     "全部で何個ですか：{x}", "次の項目を数えてください：{x}", "リストの数は？ {x}", "全部でいくつありますか：{x}", "項目の数を教えて：{x}",
-    "項目の数：{x}"]}
+    "項目の数：{x}"],
+    "en unseen": [
+    "Say how many items this list has: {x}", "I need the number of items: {x}",
+    "How many items do you see? {x}", "The number of items, please: {x}"],
+    "ja unseen": [
+    "このリストはいくつありますか：{x}", "項目が何個か答えて：{x}", "次の項目はいくつ？ {x}",
+    "いくつ並んでいますか：{x}"]}
 
 UPPER = {"en": [
     "Upper case: {x}", "Make this uppercase: {x}", "Write {x} in capitals.",
@@ -202,8 +271,14 @@ UPPER = {"en": [
     "Change this to capital letters: {x}", "Shout this: {x}", "Put {x} in capitals.",
     "Put this in upper case: {x}", "Turn this into capital letters: {x}",
 ], "ja for training": [
-    "全部大文字で書いて：{x}", "{x}を大文字に", "大文字で：{x}", "大文字にしてください：{x}", "次の英字を大文字に直して：{x}",
-    "{x} を全部大文字にしてください。", "すべての文字を大文字にして：{x}", "{x} を大文字に直してください。"]}
+    "全部大文字で書いて：{x}", "大文字で：{x}", "大文字にしてください：{x}", "次の英字を大文字に直して：{x}",
+    "{x} を全部大文字にしてください。", "すべての文字を大文字にして：{x}", "{x} を大文字に直してください。"],
+    "en unseen": [
+    "Please capitalize all letters: {x}", "Give me {x} in upper case.",
+    "All letters big, please: {x}", "Rewrite in capitals: {x}"],
+    "ja unseen": [
+    "次の文字を大文字に：{x}", "{x} を大文字で答えて。", "大文字に書き換えて：{x}",
+    "すべて大文字に変えて：{x}"]}
 
 LOWER = {"en": [
     "Lower case: {x}", "Make this lowercase: {x}", "Write {x} in small letters.",
@@ -223,9 +298,15 @@ LOWER = {"en": [
     "All lowercase: {x}", "Can you write {x} in lower case?", "Put {x} in lower case.",
     "Put this in lower case: {x}", "Turn this into small letters: {x}",
 ], "ja for training": [
-    "全部小文字にして：{x}", "全部小文字で書いて：{x}", "{x}を小文字に", "小文字：{x}", "小文字にしてください：{x}", "小文字で：{x}",
+    "全部小文字にして：{x}", "全部小文字で書いて：{x}", "小文字：{x}", "小文字にしてください：{x}", "小文字で：{x}",
     "英字を小文字にして：{x}", "{x} を全部小文字にして。", "{x} の小文字は？", "小文字に変えて：{x}", "すべての文字を小文字にして：{x}",
-    "{x} を小文字に直してください。"]}
+    "{x} を小文字に直してください。"],
+    "en unseen": [
+    "Give me {x} in lower case.", "Rewrite in small letters: {x}",
+    "All letters small, please: {x}", "Lower case letters, please: {x}"],
+    "ja unseen": [
+    "次の文字を小文字に：{x}", "{x} を小文字で答えて。", "小文字に書き換えて：{x}",
+    "すべて小文字に変えて：{x}"]}
 
 TITLE = {"en": [
     "Title case: {x}", "Make this title case: {x}", "Capitalize each word: {x}",
@@ -249,18 +330,24 @@ TITLE = {"en": [
 ], "ja for training": [
     "各単語の先頭を大文字にして：{x}", "単語の最初だけ大文字にして：{x}", "{x} の先頭の文字を大文字にして。", "頭文字だけ大文字にして：{x}",
     "各単語の最初の文字を大文字に：{x}", "{x} の単語の先頭を大文字に。", "最初の文字だけ大文字で書いて：{x}", "{x}の頭文字を大文字にして",
-    "単語ごとに先頭を大文字にして：{x}", "タイトルの形にして：{x}", "頭文字を大文字にしてください：{x}"]}
+    "単語ごとに先頭を大文字にして：{x}", "タイトルの形にして：{x}", "頭文字を大文字にしてください：{x}"],
+    "en unseen": [
+    "Give me {x} in title case.", "Rewrite in title case: {x}",
+    "Please capitalize each word of {x}.", "First letters big, please: {x}"],
+    "ja unseen": [
+    "各単語の頭を大文字に変えて：{x}", "{x} の各単語の頭文字を大文字に。",
+    "先頭を大文字に書き換えて：{x}", "単語の頭文字を大文字で書いて：{x}"]}
 
 ADD = {"en": [
-    "What is {a} + {b}?", "{a} + {b}", "{a}+{b}", "Compute {a} + {b}.", "What is {a}+{b}?",
-    "{a} + {b} =", "Add {a} and {b}.", "Calculate {a} + {b}.", "How much is {a} + {b}?",
-    "What is {a} plus {b}?", "{a} plus {b}", "What's {a} + {b}?", "Please add {a} and {b}.",
-    "What is the sum of {a} and {b}?", "Add {b} to {a}.", "Work out {a} + {b}.",
-    "Solve: {a} + {b}", "How much is {a} plus {b}?", "{a} and {b} make how much?", "{a}+{b}=?",
+    "What is {a} + {b}?", "{a} + {b}", "{a}+{b}", "Find {a} + {b}.", "What is {a}+{b}?",
+    "{a} + {b} =", "Add {a} and {b}.", "Give me {a} + {b}.", "How much is {a} + {b}?",
+    "What is {a} plus {b}?", "{a} plus {b}", "What does {a} + {b} make?", "Please add {a} and {b}.",
+    "What is the sum of {a} and {b}?", "Add {b} to {a}.", "How many is {a} + {b}?",
+    "Solve: {a} + {b}", "How much is {a} plus {b}?", "{a} and {b} make how much?", "What do you get for {a} + {b}?",
 ], "ja": [
     "{a} + {b} は？", "{a}+{b}", "{a} + {b} を計算して。", "{a} + {b} はいくつ？",
     "{a} 足す {b} は？", "{a}と{b}を足して。", "{a} + {b} =", "計算してください：{a} + {b}",
-    "{a}足す{b}はいくつですか？", "{a}と{b}の合計は？", "計算して：{a}+{b}", "{a}+{b}は？",
+    "{a}足す{b}はいくつですか？", "{a}と{b}の合計は？", "計算して：{a}+{b}", "{a}+{b}の答えは？",
     "{a}に{b}を足すと？", "{a} たす {b} は？", "{a}と{b}の和を求めて。", "{a}プラス{b}は？",
 ], "en for training": [
     "{a} + {b}?", "what's {a}+{b}", "what is {a} + {b}", "Can you add {a} and {b}?",
@@ -271,19 +358,25 @@ ADD = {"en": [
 ], "ja for training": [
     "{a}+{b}=", "{a}足す{b}", "{a}たす{b}は？", "{a} + {b} を計算してください。", "{a}+{b}はいくつですか？",
     "{a}と{b}を足すといくつ？", "{a}＋{b}は？", "{a}に{b}を加えて。", "{a}と{b}の和は？", "足し算：{a} + {b}", "{a}プラス{b}",
-    "{a} プラス {b} はいくつ？", "{a}プラス{b}を計算して。"]}
+    "{a} プラス {b} はいくつ？", "{a}プラス{b}を計算して。"],
+    "en unseen": [
+    "The sum {a} + {b} is what?", "{a} added to {b} is what?", "I need {a} plus {b}.",
+    "Can you work out {a} + {b}?"],
+    "ja unseen": [
+    "{a} + {b} を教えて。", "{a}と{b}を合わせるといくつ？", "{a}プラス{b}を教えて。",
+    "足し算して：{a} + {b}"]}
 
 SUBTRACT = {"en": [
-    "What is {a} - {b}?", "{a} - {b}", "{a}-{b}", "Compute {a} - {b}.", "What is {a}-{b}?",
-    "{a} - {b} =", "Subtract {b} from {a}.", "Calculate {a} - {b}.", "How much is {a} - {b}?",
-    "What is {a} minus {b}?", "{a} minus {b}", "What's {a} - {b}?",
+    "What is {a} - {b}?", "{a} - {b}", "{a}-{b}", "Find {a} - {b}.", "What is {a}-{b}?",
+    "{a} - {b} =", "Subtract {b} from {a}.", "Give me {a} - {b}.", "How much is {a} - {b}?",
+    "What is {a} minus {b}?", "{a} minus {b}", "What does {a} - {b} make?",
     "Take {b} away from {a}.", "What is the difference of {a} and {b}?",
-    "Solve: {a} - {b}", "Work out {a} - {b}.", "How much is {a} minus {b}?",
-    "What is left if you take {b} from {a}?", "Please subtract {b} from {a}.", "{a}-{b}=?",
+    "Solve: {a} - {b}", "How many is {a} - {b}?", "How much is {a} minus {b}?",
+    "What is left if you take {b} from {a}?", "Please subtract {b} from {a}.", "What do you get for {a} - {b}?",
 ], "ja": [
     "{a} - {b} は？", "{a}-{b}", "{a} - {b} を計算して。", "{a} - {b} はいくつ？",
     "{a} 引く {b} は？", "{a}から{b}を引いて。", "{a} - {b} =", "計算してください：{a} - {b}",
-    "{a}引く{b}はいくつですか？", "{a}と{b}の差は？", "計算して：{a}-{b}", "{a}-{b}は？",
+    "{a}引く{b}はいくつですか？", "{a}と{b}の差は？", "計算して：{a}-{b}", "{a}-{b}の答えは？",
     "{a}から{b}を引くと？", "{a} ひく {b} は？", "{a}から{b}を取ると？", "{a}マイナス{b}は？",
 ], "en for training": [
     "{a} - {b}?", "what's {a}-{b}", "what is {a} - {b}", "Can you subtract {b} from {a}?",
@@ -294,7 +387,13 @@ SUBTRACT = {"en": [
 ], "ja for training": [
     "{a}-{b}=", "{a}引く{b}", "{a}ひく{b}は？", "{a} - {b} を計算してください。", "{a}-{b}はいくつですか？",
     "{a}から{b}を引くといくつ？", "{a}－{b}は？", "{a}から{b}を減らすと？", "引き算：{a} - {b}", "{a} 引く {b} を計算して。",
-    "{a}マイナス{b}", "{a} マイナス {b} はいくつ？", "{a}マイナス{b}を計算して。"]}
+    "{a}マイナス{b}", "{a} マイナス {b} はいくつ？", "{a}マイナス{b}を計算して。"],
+    "en unseen": [
+    "The difference {a} - {b} is what?", "I need {a} minus {b}.", "Can you work out {a} - {b}?",
+    "From {a}, take {b}."],
+    "ja unseen": [
+    "{a} - {b} を教えて。", "{a}から{b}を取るといくつ？", "{a}マイナス{b}を教えて。",
+    "引き算して：{a} - {b}"]}
 
 # The question before, of something else.
 FOLLOW_UP = {"en": [
@@ -312,4 +411,11 @@ FOLLOW_UP = {"en": [
     "Also {x}.", "Next word: {x}", "Now try the word {x}.", "Do the same for {x}, please.",
 ], "ja for training": [
     "{x}", "次：{x}", "{x}も", "{x}の場合は？", "{x} もやって。", "{x}についても。", "もう一つ：{x}", "じゃあ{x}は？",
-    "{x} も同じく。", "{x} なら？", "続けて{x}。", "{x}もしてください。"]}
+    "{x} も同じく。", "{x} なら？", "続けて{x}。", "{x}もしてください。",
+    "{x} だとどうなりますか？", "{x} ならどうなりますか？", "{x} だとどうですか？", "{x} ではどう？", "{x} ではどうでしょうか？",
+    "{x} の場合はどうなりますか？", "{x} はどうなりますか？", "{x} はどう？", "{x} は？", "{x}も同じようにお願いします。",
+    "{x}も同じにして。"],
+    "en unseen": [
+    "And how about {x}?", "Likewise for {x}.", "Do that with {x}.", "Once more, with {x}."],
+    "ja unseen": [
+    "{x}だとどう？", "では、{x}もお願い。", "{x}で同じことをして。", "もう一度、{x}で。"]}
