@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 use compute::batch::{BLOCK_LEN, Batch, Computed, Logits, Row};
-use compute::cpu::{Cpu, Settings, Tier};
+use compute::cpu::{Cpu, KvType, Settings, Tier};
 use compute::executor::Executor;
 use compute::map;
 use compute::reference::{Mode, Reference};
@@ -68,14 +68,15 @@ fn divergence(right: &Logits, other: &Logits) -> f64 {
     (0..rows).map(of).sum::<f64>() / rows as f64
 }
 
-fn check(weights: &Weights, dtype: DType) {
+fn check(weights: &Weights, dtype: DType, kv: KvType) {
     let plan = models::family::plan(weights).unwrap();
     let mut exact = Reference::load(&plan, weights, Mode::Exact, BLOCKS, &mut |_| {}).unwrap();
     let right = run(&mut exact, LEN, LEN);
-    let found = run(&mut cpu(weights, Settings::default()), LEN, LEN);
+    let usual = Settings { kv, ..Settings::default() };
+    let found = run(&mut cpu(weights, usual), LEN, LEN);
     let kl = divergence(&right, &found);
-    println!("{dtype}: mean KL {kl:.2e}");
-    assert!((0.0..KL_MAX).contains(&kl), "{dtype}: mean KL {kl:.2e}");
+    println!("{dtype}, {kv:?}: mean KL {kl:.2e}");
+    assert!((0.0..KL_MAX).contains(&kl), "{dtype}, {kv:?}: mean KL {kl:.2e}");
     let same = |what: &str, settings, len, chunk| {
         let other = run(&mut cpu(weights, settings), len, chunk);
         let differs = |sequence| {
@@ -88,11 +89,11 @@ fn check(weights: &Weights, dtype: DType) {
         assert!(!differs(0) && !differs(1), "{dtype}, {what}: logits differ");
     };
     for tier in Tier::all() {
-        let settings = Settings { tier: Some(tier), threads: Some(1) };
+        let settings = Settings { tier: Some(tier), threads: Some(1), ..usual };
         same(&format!("{tier:?}"), settings, LEN_SHORT, LEN_SHORT);
     }
     for (threads, chunk) in [(1, 1), (3, 7), (2, 32)] {
-        let settings = Settings { threads: Some(threads), tier: None };
+        let settings = Settings { threads: Some(threads), ..usual };
         same(&format!("{threads} threads, chunks of {chunk}"), settings, LEN, chunk);
     }
 }
@@ -104,6 +105,7 @@ fn every_type_is_near_to_exact_and_the_same_on_all_tiers() {
     for dtype in DType::ALL {
         let path = folder.path().join(format!("{dtype}.gguf"));
         written_gguf::requantize(&drill, dtype, &path).unwrap();
-        check(&map::open(&path).unwrap(), dtype);
+        check(&map::open(&path).unwrap(), dtype, KvType::F16);
     }
+    check(&drill, DType::Q8_0, KvType::Q8_0);
 }

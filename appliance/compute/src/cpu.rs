@@ -12,6 +12,8 @@ mod forms;
 mod isa;
 #[allow(clippy::needless_range_loop, reason = "closures would lose the tier's instructions")]
 mod matrix;
+#[allow(clippy::needless_range_loop, reason = "closures would lose the tier's instructions")]
+pub mod measure;
 mod pool;
 mod quantized;
 mod steps;
@@ -31,6 +33,7 @@ use crate::limits::{Limits, merged, places};
 use crate::reference::Mode;
 use crate::reference::linear::{Linear, Stored, floats};
 use crate::{slots, tables};
+pub use cache::KvType;
 use cache::{Cache, HEAD_DIM_MAX};
 pub use isa::Tier;
 use matrix::{Inputs, Kind, Packed, Wanted};
@@ -46,6 +49,8 @@ pub struct Settings {
     pub threads: Option<usize>,
     /// Instructions; the best there are, if not set.
     pub tier: Option<Tier>,
+    /// How keys and values are kept.
+    pub kv: KvType,
 }
 
 /// A model, loaded.
@@ -65,6 +70,7 @@ pub struct Cpu {
     turns: Vec<Vec<(f32, f32)>>,
     pool: Pool,
     tier: Tier,
+    kv: KvType,
 }
 
 /// A weight as its steps use it.
@@ -174,7 +180,7 @@ impl Cpu {
             caches: plan
                 .caches
                 .iter()
-                .map(|info| Cache::new(info, blocks))
+                .map(|info| Cache::new(info, settings.kv, blocks))
                 .collect::<Result<_, _>>()?,
             slots: vec![Vec::new(); plan.slots.len()],
             inputs: Inputs::default(),
@@ -182,14 +188,16 @@ impl Cpu {
             attended: attended(plan),
             turns: vec![Vec::new(); plan.ropes.len()],
             tier: settings.tier.unwrap_or_else(Tier::best),
+            kv: settings.kv,
             pool,
             plan: Arc::new(plan.clone()),
         })
     }
 
     /// Bytes that a cache of `blocks` blocks takes.
-    pub fn cache_bytes(plan: &Plan, blocks: usize) -> usize {
-        plan.caches.iter().map(Cache::block_bytes).sum::<usize>().saturating_mul(blocks)
+    pub fn cache_bytes(plan: &Plan, kv: KvType, blocks: usize) -> usize {
+        let of = |info| Cache::block_bytes(info, kv);
+        plan.caches.iter().map(of).sum::<usize>().saturating_mul(blocks)
     }
 
     /// Bytes of packed weights, which are in memory beside the mapped file.
@@ -279,7 +287,7 @@ impl Executor for Cpu {
     }
 
     fn block_bytes(&self) -> usize {
-        Cpu::cache_bytes(&self.plan, 1)
+        Cpu::cache_bytes(&self.plan, self.kv, 1)
     }
 
     fn rows_at_once(&self) -> usize {

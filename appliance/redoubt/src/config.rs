@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use access::FirstOperator;
+use compute::cpu::{KvType, Settings};
 use serde::Deserialize;
 use server::{HttpLimits, Images, Listen, MediumSockets, TlsFiles};
 
@@ -17,6 +18,14 @@ use crate::own_certificate;
 
 /// The drill model among `models`.
 pub const DRILL: &str = "drill";
+
+/// Element types of keys and values, by GGUF's names.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum KvCacheType {
+    F16,
+    Q8_0,
+}
 
 /// Images of the operating system.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -71,6 +80,10 @@ pub struct Config {
     memory_mib: Option<usize>,
     /// Memory for each model's keys and values, MiB at most.
     pub kv_cache_mib: usize,
+    /// How keys and values are kept.
+    kv_cache_type: KvCacheType,
+    /// Threads that compute; as many as there are cores, if not set.
+    threads: Option<usize>,
     /// Sequences that run at once.
     pub running_max: usize,
     /// Requests that wait.
@@ -102,6 +115,8 @@ impl Default for Config {
             context_len: None,
             memory_mib: None,
             kv_cache_mib: 2048,
+            kv_cache_type: KvCacheType::F16,
+            threads: None,
             running_max: 32,
             queue_len_max: 256,
             body_bytes_max: limits.body_bytes_max,
@@ -133,6 +148,7 @@ impl Config {
             ("running_max", self.running_max, 1..=4096),
             ("queue_len_max", self.queue_len_max, 1..=1 << 20),
             ("kv_cache_mib", self.kv_cache_mib, 1..=1 << 24),
+            ("threads", self.threads.unwrap_or(1), 1..=1024),
             ("memory_mib", self.memory_mib.unwrap_or(1), 1..=1 << 24),
             ("unload_idle_s", seconds(self.unload_idle_s.unwrap_or(1)), 1..=31_536_000),
             ("body_bytes_max", self.body_bytes_max, 1024..=1 << 30),
@@ -161,6 +177,15 @@ impl Config {
             // The rest is for the system, requests and what steps compute.
             None => compute::device::memory_bytes() / 10 * 8,
         }
+    }
+
+    /// How models are computed.
+    pub fn compute_settings(&self) -> Settings {
+        let kv = match self.kv_cache_type {
+            KvCacheType::F16 => KvType::F16,
+            KvCacheType::Q8_0 => KvType::Q8_0,
+        };
+        Settings { threads: self.threads, tier: None, kv }
     }
 
     /// What to serve.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use compute::batch::BLOCK_LEN;
+use compute::cpu::KvType;
 use models::dtype::DType;
 use models::vocabulary::{Algorithm, Vocabulary};
 use models::weights::{Container, Weights};
@@ -29,10 +30,12 @@ fn describe(source: &Source, weights: &Weights, out: &mut String) -> Result<(), 
     types(weights, out);
     let text = vocabulary(weights, out);
     let plan = models::family::plan(weights).map_err(|error| error.to_string())?;
+    let cache = |kv| crate::load::cache_bytes(&plan, kv, 1) / BLOCK_LEN;
     out.push_str(&format!(
-        "\nparameters  {:.1} million\nKV cache    {} bytes per token\n\n{plan}",
+        "\nparameters  {:.1} million\nKV cache    {} bytes per token, {} as q8_0\n\n{plan}",
         plan.parameter_count() as f64 / 1e6,
-        crate::load::cache_bytes(&plan, 1) / BLOCK_LEN
+        cache(KvType::F16),
+        cache(KvType::Q8_0)
     ));
     text
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bundle::{Digest, ItemFile};
 use compute::ComputeError;
 use compute::batch::BLOCK_LEN;
-use compute::cpu::{Cpu, Settings};
+use compute::cpu::{Cpu, KvType, Settings};
 use compute::executor::Executor;
 use compute::map::{self, MapError};
 use compute::reference::{Mode, Reference};
@@ -291,11 +291,12 @@ fn load(source: &Source, terms: &Terms, opened: &Opened) -> Result<Handle, LoadE
     let config = &terms.config;
     let weight_bytes: u64 = weights.tensors().values().map(|tensor| tensor.bytes).sum();
     let blocks = blocks(plan, config)?;
-    let cache_bytes = cache_bytes(plan, blocks.least) as u64;
+    let settings = config.compute_settings();
+    let cache_bytes = cache_bytes(plan, settings.kv, blocks.least) as u64;
     let reservation = terms.engine.reserve(Needs { weight_bytes, cache_bytes })?;
     let bar = bar(terms, "loading", weight_bytes);
     let mut progress = |done| bar.set_position(done);
-    let executor = executor(plan, weights, blocks.most, &mut progress)
+    let executor = executor(plan, weights, settings, blocks.most, &mut progress)
         .map_err(|error| LoadError::Failed(format!("{source}: {error}")))?;
     bar.finish_and_clear();
     let config = engine::Config {
@@ -314,20 +315,24 @@ fn load(source: &Source, terms: &Terms, opened: &Opened) -> Result<Handle, LoadE
 fn executor(
     plan: &Plan,
     weights: &Weights,
+    settings: Settings,
     blocks: usize,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Box<dyn Executor>, ComputeError> {
     if Cpu::fits(plan) {
-        return Ok(Box::new(Cpu::load(plan, weights, Settings::default(), blocks, progress)?));
+        return Ok(Box::new(Cpu::load(plan, weights, settings, blocks, progress)?));
     }
-    tracing::warn!(model = plan.architecture, "no fast path for this model's shapes");
+    tracing::warn!(
+        model = plan.architecture,
+        "no fast path for this model's shapes; 'threads' and 'kv_cache_type' do not apply to it"
+    );
     Ok(Box::new(Reference::load(plan, weights, Mode::Serving, blocks, progress)?))
 }
 
 /// Bytes that the executor's cache takes.
-pub fn cache_bytes(plan: &Plan, blocks: usize) -> usize {
+pub fn cache_bytes(plan: &Plan, kv: KvType, blocks: usize) -> usize {
     match Cpu::fits(plan) {
-        true => Cpu::cache_bytes(plan, blocks),
+        true => Cpu::cache_bytes(plan, kv, blocks),
         false => Reference::cache_bytes(plan, blocks),
     }
 }
@@ -391,7 +396,7 @@ struct Blocks {
 }
 
 fn blocks(plan: &Plan, config: &Config) -> Result<Blocks, LoadError> {
-    let block_bytes = cache_bytes(plan, 1).max(1);
+    let block_bytes = cache_bytes(plan, config.compute_settings().kv, 1).max(1);
     let allowed = (config.kv_cache_mib << 20) / block_bytes;
     if allowed == 0 {
         return Err(LoadError::Failed(format!(

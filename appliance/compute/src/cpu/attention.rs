@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::cache::{Cache, HEAD_DIM_MAX};
+use super::cache::{Cache, HEAD_DIM_MAX, KvType, SCALED, SCALES_MAX};
 use super::isa::{Isa, LANES, Tier, by_tier};
 use super::pool::Pool;
 use crate::batch::{BLOCK_LEN, Row};
@@ -112,8 +112,12 @@ impl Attention<'_> {
             for index in start / BLOCK_LEN..end.div_ceil(BLOCK_LEN) {
                 let (keys, values) = self.cache.read(table[index], part.kv_head);
                 let first = index * BLOCK_LEN;
-                let block = Block { keys, values, width: self.cache.width, scale: self.scale };
-                meet(tier, &block, first, queries);
+                let width = self.cache.width;
+                let block = Block { keys, values, width, scale: self.scale };
+                match self.cache.kept {
+                    KvType::F16 => meet::<false>(tier, &block, first, queries),
+                    KvType::Q8_0 => meet::<true>(tier, &block, first, queries),
+                }
             }
         }
         for (query, (_, at)) in all.iter().zip(heads()) {
@@ -128,7 +132,8 @@ impl Attention<'_> {
     }
 }
 
-/// One head's keys and values in a block of the cache.
+/// One head's keys and values in a block of the cache, and scales behind them where they are kept in
+/// eight bits, which `EIGHT` stands for below.
 struct Block<'a> {
     keys: &'a [u8],
     values: &'a [u8],
@@ -144,16 +149,20 @@ fn seen(query: &Query<'_>, first: usize) -> Range<usize> {
 
 by_tier! {
     /// Queries meet a block. Those that see the same of it do so together.
-    fn meet[][](block: &Block<'_>, first: usize, queries: &mut [Query<'_>]) = all
+    fn meet[const EIGHT: bool][EIGHT](
+        block: &Block<'_>,
+        first: usize,
+        queries: &mut [Query<'_>],
+    ) = all
 }
 
 #[inline(always)]
-fn all<I: Isa>(block: &Block<'_>, first: usize, queries: &mut [Query<'_>]) {
+fn all<I: Isa, const EIGHT: bool>(block: &Block<'_>, first: usize, queries: &mut [Query<'_>]) {
     let range = seen(&queries[0], first);
     if queries.iter().any(|query| seen(query, first) != range) {
         for query in queries {
             let range = seen(query, first);
-            attend::<I, 1>(block, range, std::array::from_mut(query));
+            attend::<I, 1, EIGHT>(block, range, std::array::from_mut(query));
         }
         return;
     }
@@ -162,7 +171,7 @@ fn all<I: Isa>(block: &Block<'_>, first: usize, queries: &mut [Query<'_>]) {
             match queries.len() {
                 $($count => {
                     let queries = queries.try_into().expect("so many");
-                    attend::<I, $count>(block, range, queries);
+                    attend::<I, $count, EIGHT>(block, range, queries);
                 })*
                 count => unreachable!("{count} queries together"),
             }
@@ -173,7 +182,7 @@ fn all<I: Isa>(block: &Block<'_>, first: usize, queries: &mut [Query<'_>]) {
 
 /// Adds the positions `range` of a block to `M` queries' outputs.
 #[inline(always)]
-fn attend<I: Isa, const M: usize>(
+fn attend<I: Isa, const M: usize, const EIGHT: bool>(
     block: &Block<'_>,
     range: Range<usize>,
     queries: &mut [Query<'_>; M],
@@ -181,7 +190,8 @@ fn attend<I: Isa, const M: usize>(
     if range.is_empty() {
         return;
     }
-    let scores = scores::<I, M>(block, queries);
+    let scores =
+        if EIGHT { eight_bits::<I, M>(block, queries) } else { scores::<I, M>(block, queries) };
     let mut weights = [[0.0f32; BLOCK_LEN]; M];
     for m in 0..M {
         let (scores, query) = (&scores[m][range.clone()], &mut queries[m]);
@@ -195,12 +205,14 @@ fn attend<I: Isa, const M: usize>(
         exponentials(scores, max, 1.0, &mut weights[m][range.clone()]);
         query.sum += sum(&weights[m][range.clone()]);
     }
+    let scales = if EIGHT { value_scales::<I>(block) } else { [[0.0; BLOCK_LEN]; SCALES_MAX] };
+    let values = Values { block, range, weights: &weights, scales: &scales };
     let mut at = 0;
     while at < block.width {
         at += match block.width - at {
-            64.. if M <= 4 => mix::<I, M, 4>(block, range.clone(), at, &weights, queries),
-            32.. => mix::<I, M, 2>(block, range.clone(), at, &weights, queries),
-            _ => mix::<I, M, 1>(block, range.clone(), at, &weights, queries),
+            64.. if M <= 4 => mix::<I, M, 4, EIGHT>(&values, at, queries),
+            32.. => mix::<I, M, 2, EIGHT>(&values, at, queries),
+            _ => mix::<I, M, 1, EIGHT>(&values, at, queries),
         };
     }
 }
@@ -227,6 +239,49 @@ fn scores<I: Isa, const M: usize>(
             sums[m][1] = I::fused(high, x, sums[m][1]);
         }
     }
+    scaled::<I, M>(block, sums)
+}
+
+/// The same where keys are kept in eight bits.
+#[inline(always)]
+fn eight_bits<I: Isa, const M: usize>(
+    block: &Block<'_>,
+    queries: &[Query<'_>; M],
+) -> [[f32; BLOCK_LEN]; M] {
+    let mut sums = [[I::floats(0.0); BLOCK_LEN / LANES]; M];
+    let (levels, scales) = block.keys.split_at(BLOCK_LEN * block.width);
+    let (levels, scales) = (levels.as_chunks::<LANES>().0, scales.as_chunks::<LANE_BYTES>().0);
+    let head_dim = queries[0].query.len();
+    let mut elements: [&[f32]; M] = [&[]; M];
+    for m in 0..M {
+        elements[m] = &queries[m].query[..head_dim];
+    }
+    for group in 0..head_dim.div_ceil(SCALED) {
+        let mut parts = [[I::floats(0.0); BLOCK_LEN / LANES]; M];
+        for element in group * SCALED..head_dim.min((group + 1) * SCALED) {
+            let line = element * (BLOCK_LEN / LANES);
+            let (low, high) = (I::of_i8(&levels[line]), I::of_i8(&levels[line + 1]));
+            for m in 0..M {
+                let x = I::floats(elements[m][element]);
+                parts[m][0] = I::fused(low, x, parts[m][0]);
+                parts[m][1] = I::fused(high, x, parts[m][1]);
+            }
+        }
+        let line = group * (BLOCK_LEN / LANES);
+        let (low, high) = (I::of_f16(&scales[line]), I::of_f16(&scales[line + 1]));
+        for m in 0..M {
+            sums[m][0] = I::fused(parts[m][0], low, sums[m][0]);
+            sums[m][1] = I::fused(parts[m][1], high, sums[m][1]);
+        }
+    }
+    scaled::<I, M>(block, sums)
+}
+
+#[inline(always)]
+fn scaled<I: Isa, const M: usize>(
+    block: &Block<'_>,
+    sums: [[I::Float; BLOCK_LEN / LANES]; M],
+) -> [[f32; BLOCK_LEN]; M] {
     let scale = I::floats(block.scale);
     let mut scores = [[0.0; BLOCK_LEN]; M];
     for (scores, sums) in scores.iter_mut().zip(sums) {
@@ -237,13 +292,30 @@ fn scores<I: Isa, const M: usize>(
     scores
 }
 
+/// The scales of a block's values, `(scales, positions)`.
+#[inline(always)]
+fn value_scales<I: Isa>(block: &Block<'_>) -> [[f32; BLOCK_LEN]; SCALES_MAX] {
+    let scales = block.values[BLOCK_LEN * block.width..].as_chunks::<LANE_BYTES>().0;
+    let mut found = [[0.0; BLOCK_LEN]; SCALES_MAX];
+    for (to, from) in found.as_flattened_mut().as_chunks_mut().0.iter_mut().zip(scales) {
+        I::store(I::of_f16(from), to);
+    }
+    found
+}
+
+/// A block's values with what each position weighs.
+struct Values<'a, const M: usize> {
+    block: &'a Block<'a>,
+    range: Range<usize>,
+    weights: &'a [[f32; BLOCK_LEN]; M],
+    scales: &'a [[f32; BLOCK_LEN]; SCALES_MAX],
+}
+
 /// Adds weighted values to `C` runs of sixteen elements from `at` on; returns how many elements.
 #[inline(always)]
-fn mix<I: Isa, const M: usize, const C: usize>(
-    block: &Block<'_>,
-    range: Range<usize>,
+fn mix<I: Isa, const M: usize, const C: usize, const EIGHT: bool>(
+    of: &Values<'_, M>,
     at: usize,
-    weights: &[[f32; BLOCK_LEN]; M],
     queries: &mut [Query<'_>; M],
 ) -> usize {
     let first = at / LANES;
@@ -253,15 +325,21 @@ fn mix<I: Isa, const M: usize, const C: usize>(
             sums[m][c] = I::load(&queries[m].out.as_chunks::<LANES>().0[first + c]);
         }
     }
-    let lines = block.values.as_chunks::<LANE_BYTES>().0;
-    for position in range {
-        let from = position * (block.width / LANES) + first;
+    let halves = of.block.values.as_chunks::<LANE_BYTES>().0;
+    let levels = of.block.values.as_chunks::<LANES>().0;
+    for position in of.range.clone() {
+        let from = position * (of.block.width / LANES) + first;
         let mut values = [I::floats(0.0); C];
         for c in 0..C {
-            values[c] = I::of_f16(&lines[from + c]);
+            values[c] = if EIGHT {
+                let scale = of.scales[(first + c) * LANES / SCALED][position];
+                I::times(I::of_i8(&levels[from + c]), I::floats(scale))
+            } else {
+                I::of_f16(&halves[from + c])
+            };
         }
         for m in 0..M {
-            let weight = I::floats(weights[m][position]);
+            let weight = I::floats(of.weights[m][position]);
             for c in 0..C {
                 sums[m][c] = I::fused(values[c], weight, sums[m][c]);
             }
@@ -298,9 +376,11 @@ mod tests {
         table: Vec<u32>,
     }
 
-    fn case(kv_heads: usize, group: usize, head_dim: usize, window: Option<usize>) -> Case {
+    type Shape = (usize, usize, usize, Option<usize>);
+
+    fn case((kv_heads, group, head_dim, window): Shape, kept: KvType) -> Case {
         let info = CacheInfo { kv_heads, head_dim, window };
-        let mut cache = Cache::new(&info, 5).unwrap();
+        let mut cache = Cache::new(&info, kept, 5).unwrap();
         let table = vec![3, 0, 4, 1];
         let width = kv_heads * head_dim;
         let (keys, values) = (numbers(1, POSITIONS * width), numbers(2, POSITIONS * width));
@@ -311,7 +391,22 @@ mod tests {
         // What nobody has written says nothing, whatever it is.
         let odd = vec![f32::NAN; width];
         (POSITIONS..128).for_each(|at| cache.write(&table, at as u32, &odd, &odd));
+        let (keys, values) = (rounded(&keys, head_dim, kept), rounded(&values, head_dim, kept));
         Case { cache, heads: kv_heads * group, keys, values, table }
+    }
+
+    /// As they are kept.
+    fn rounded(numbers: &[f32], head_dim: usize, kept: KvType) -> Vec<f32> {
+        let half = |x: f32| f16::from_f32(x).to_f32();
+        if kept == KvType::F16 {
+            return numbers.iter().copied().map(half).collect();
+        }
+        let groups = numbers.chunks(head_dim).flat_map(|head| head.chunks(SCALED));
+        let levels = groups.flat_map(|group| {
+            let scale = half(group.iter().fold(0.0f32, |most, x| most.max(x.abs())) / 127.0);
+            group.iter().map(move |x| (x / scale).round().clamp(-127.0, 127.0) * scale)
+        });
+        levels.collect()
     }
 
     impl Case {
@@ -330,18 +425,17 @@ mod tests {
         /// The same in double precision, one query at a time.
         fn plain(&self, position: usize, query: &[f32], kv_head: usize) -> Vec<f64> {
             let (info, head_dim) = (&self.cache.info, query.len());
-            let kept = |x: f32| f64::from(f16::from_f32(x).to_f32());
             let start = info.window.map_or(0, |window| (position + 1).saturating_sub(window));
             let at = |position: usize| (position * info.kv_heads + kv_head) * head_dim;
             let score = |position: usize| -> f64 {
                 let key = &self.keys[at(position)..at(position) + head_dim];
-                key.iter().zip(query).map(|(k, q)| kept(*k) * f64::from(*q)).sum::<f64>() * 0.3
+                key.iter().zip(query).map(|(k, q)| f64::from(*k) * f64::from(*q)).sum::<f64>() * 0.3
             };
             let weights: Vec<f64> = (start..=position).map(|at| score(at).exp()).collect();
             let sum: f64 = weights.iter().sum();
             let value = |i: usize| -> f64 {
                 let values = weights.iter().zip(start..);
-                values.map(|(w, position)| w * kept(self.values[at(position) + i])).sum()
+                values.map(|(w, position)| w * f64::from(self.values[at(position) + i])).sum()
             };
             (0..head_dim).map(|i| value(i) / sum).collect()
         }
@@ -351,15 +445,18 @@ mod tests {
     #[test]
     fn every_shape_on_every_tier() {
         let positions: Vec<u32> = [0, 5, 31, 32].into_iter().chain(60..POSITIONS as u32).collect();
-        for (kv_heads, group, head_dim, window) in [
+        let shapes = [
             (1, 1, 16, None),
             (2, 3, 64, None),
             (2, 4, 128, Some(40)),
             (3, 12, 20, None),
             (1, 7, 80, Some(7)),
             (1, 2, 256, None),
-        ] {
-            let case = case(kv_heads, group, head_dim, window);
+        ];
+        let cases = shapes.iter().flat_map(|shape| [(shape, KvType::F16), (shape, KvType::Q8_0)]);
+        for (&shape, kept) in cases {
+            let (_, group, head_dim, _) = shape;
+            let case = case(shape, kept);
             let width = case.heads * head_dim;
             let queries = numbers(3, positions.len() * width);
             let best = case.attend(Tier::best(), &positions, &queries);
@@ -370,7 +467,10 @@ mod tests {
                     let found = &best[i * width + head * head_dim..][..head_dim];
                     for (found, right) in found.iter().zip(right) {
                         let error = (f64::from(*found) - right).abs();
-                        assert!(error < 2e-5, "{head_dim} {position} {head}: {found} {right}");
+                        assert!(
+                            error < 2e-5,
+                            "{kept:?} {head_dim} {position} {head}: {found} {right}"
+                        );
                     }
                 }
                 let alone = case.attend(Tier::best(), &positions[i..i + 1], row);

@@ -1,6 +1,6 @@
-//! One layer's keys and values in half precision, in blocks. A head's keys lie position beside
-//! position, so that sixteen positions meet one element of a query; its values lie element beside
-//! element. The memory is taken page by page as blocks are first written.
+//! One layer's keys and values in half precision or in eight bits, in blocks. A head's keys lie
+//! position beside position, so that sixteen positions meet one element of a query; its values lie
+//! element beside element. The memory is taken page by page as blocks are first written.
 
 use std::ops::Range;
 
@@ -16,47 +16,73 @@ use crate::batch::BLOCK_LEN;
 /// Elements of a head that can be kept.
 pub(super) const HEAD_DIM_MAX: usize = 256;
 
-/// `(blocks, kv_heads, 2, BLOCK_LEN * width)`: keys as `(head_dim, BLOCK_LEN)`, values as
-/// `(BLOCK_LEN, width)`, `width` being the head's elements rounded up to whole lanes.
+/// Elements of a position that have a scale together.
+pub(super) const SCALED: usize = 32;
+/// Scales of a position, at most.
+pub(super) const SCALES_MAX: usize = HEAD_DIM_MAX / SCALED;
+const HALF_BYTES: usize = size_of::<f16>();
+const LEVEL_MAX: f32 = 127.0;
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvType {
+    /// In half precision.
+    #[default]
+    F16,
+    /// In eight bits, with a scale for every 32 elements: a little more than half of that.
+    Q8_0,
+}
+
+/// `(blocks, kv_heads, 2, ..)`: keys as `(head_dim, BLOCK_LEN)`, values as `(BLOCK_LEN, width)`,
+/// `width` being the head's elements rounded up to whole lanes. Behind eight bits stand scales in
+/// half precision, `(scales, BLOCK_LEN)`.
 pub(super) struct Cache {
     pub info: CacheInfo,
     pub width: usize,
+    pub kept: KvType,
     map: MmapMut,
 }
 
 impl Cache {
-    pub fn new(info: &CacheInfo, blocks: usize) -> Result<Cache, ComputeError> {
-        let bytes = Cache::block_bytes(info).saturating_mul(blocks);
+    pub fn new(info: &CacheInfo, kept: KvType, blocks: usize) -> Result<Cache, ComputeError> {
+        let bytes = Cache::block_bytes(info, kept).saturating_mul(blocks);
         // An empty mapping is an error to the system, an empty cache is none to us.
         let map =
             MmapMut::map_anon(bytes.max(1)).map_err(|_| ComputeError::CacheMemory { bytes })?;
-        Ok(Cache { info: info.clone(), width: width(info), map })
+        Ok(Cache { info: info.clone(), width: width(info), kept, map })
     }
 
     /// Bytes of a block of one layer.
-    pub fn block_bytes(info: &CacheInfo) -> usize {
-        2 * info.kv_heads * BLOCK_LEN * width(info) * size_of::<f16>()
+    pub fn block_bytes(info: &CacheInfo, kept: KvType) -> usize {
+        let elements = BLOCK_LEN * width(info);
+        let bytes = match kept {
+            KvType::F16 => elements * HALF_BYTES,
+            KvType::Q8_0 => elements + scales(info) * BLOCK_LEN * HALF_BYTES,
+        };
+        2 * info.kv_heads * bytes
     }
 
     /// Stores one position's keys and values, `kv_heads * head_dim` each.
     pub fn write(&mut self, table: &[u32], position: u32, keys: &[f32], values: &[f32]) {
         let (head_dim, width) = (self.info.head_dim, self.width);
         let (block, within) = (table[position as usize / BLOCK_LEN], position as usize % BLOCK_LEN);
-        let mut halves = [f16::ZERO; HEAD_DIM_MAX];
         let heads = keys.chunks_exact(head_dim).zip(values.chunks_exact(head_dim));
         for (head, (key, value)) in heads.enumerate() {
             let range = self.head(block, head);
-            let to = &mut self.map[range];
-            let (keys, values) = to.split_at_mut(BLOCK_LEN * width * size_of::<f16>());
-            halves[..head_dim].convert_from_f32_slice(key);
-            for (element, half) in halves[..head_dim].iter().enumerate() {
-                let at = (element * BLOCK_LEN + within) * size_of::<f16>();
-                keys[at..at + size_of::<f16>()].copy_from_slice(&half.to_le_bytes());
-            }
-            halves[..head_dim].convert_from_f32_slice(value);
-            let values = &mut values[within * width * size_of::<f16>()..];
-            for (to, half) in values.chunks_exact_mut(size_of::<f16>()).zip(&halves[..head_dim]) {
-                to.copy_from_slice(&half.to_le_bytes());
+            let (keys, values) = self.map[range].split_at_mut(range_len(&self.info, self.kept));
+            // A position's elements stand this far apart, from this one on.
+            let (key_at, value_at) = ((within, BLOCK_LEN), (within * width, 1));
+            match self.kept {
+                KvType::F16 => {
+                    write_halves(key, keys, key_at);
+                    write_halves(value, values, value_at);
+                }
+                KvType::Q8_0 => {
+                    let (keys, key_scales) = keys.split_at_mut(BLOCK_LEN * width);
+                    let (values, value_scales) = values.split_at_mut(BLOCK_LEN * width);
+                    write_levels(key, (keys, key_scales), key_at, within);
+                    write_levels(value, (values, value_scales), value_at, within);
+                }
             }
         }
     }
@@ -100,7 +126,7 @@ impl Cache {
     }
 
     fn block(&self, block: u32) -> Range<usize> {
-        let bytes = Cache::block_bytes(&self.info);
+        let bytes = Cache::block_bytes(&self.info, self.kept);
         block as usize * bytes..(block as usize + 1) * bytes
     }
 
@@ -113,6 +139,49 @@ impl Cache {
 
 fn width(info: &CacheInfo) -> usize {
     info.head_dim.next_multiple_of(LANES)
+}
+
+fn scales(info: &CacheInfo) -> usize {
+    info.head_dim.div_ceil(SCALED)
+}
+
+/// Bytes of one head's keys in a block, and of its values.
+fn range_len(info: &CacheInfo, kept: KvType) -> usize {
+    Cache::block_bytes(info, kept) / info.kv_heads / 2
+}
+
+/// Every `step`th half-precision number from `first` on.
+fn write_halves(from: &[f32], to: &mut [u8], (first, step): (usize, usize)) {
+    let mut halves = [f16::ZERO; HEAD_DIM_MAX];
+    let halves = &mut halves[..from.len()];
+    halves.convert_from_f32_slice(from);
+    for (i, half) in halves.iter().enumerate() {
+        let at = (first + i * step) * HALF_BYTES;
+        to[at..at + HALF_BYTES].copy_from_slice(&half.to_le_bytes());
+    }
+}
+
+/// Every `step`th level from `first` on, and the scales of this position.
+fn write_levels(
+    from: &[f32],
+    (levels, scales): (&mut [u8], &mut [u8]),
+    (first, step): (usize, usize),
+    position: usize,
+) {
+    for (group, elements) in from.chunks(SCALED).enumerate() {
+        // What is no number, or too large for the scale, stays so: the scale is not finite then.
+        let is_nan = elements.iter().any(|x| x.is_nan());
+        let most = elements.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        let scale = f16::from_f32(if is_nan { f32::NAN } else { most / LEVEL_MAX });
+        let at = (group * BLOCK_LEN + position) * HALF_BYTES;
+        scales[at..at + HALF_BYTES].copy_from_slice(&scale.to_le_bytes());
+        let scale = scale.to_f32();
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        for (i, x) in elements.iter().enumerate() {
+            let level = (x * inverse).round_ties_even().clamp(-LEVEL_MAX, LEVEL_MAX);
+            levels[first + (group * SCALED + i) * step] = level as i8 as u8;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -131,8 +200,8 @@ mod tests {
         (0..40).map(|i| ((position * 41 + i) % 2000) as f32 + 1.0).collect()
     }
 
-    fn filled() -> Cache {
-        let mut cache = Cache::new(&INFO, 3).unwrap();
+    fn filled(kept: KvType) -> Cache {
+        let mut cache = Cache::new(&INFO, kept, 3).unwrap();
         for position in 0..3 * BLOCK_LEN as u32 {
             cache.write(&[0, 1, 2], position, &row(position), &row(position + 500));
         }
@@ -141,7 +210,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read() {
-        let cache = filled();
+        let cache = filled(KvType::F16);
         for position in [0, 31, 32, 70] {
             let (block, within) = (position / 32, position as usize % 32);
             for head in 0..2 {
@@ -156,11 +225,52 @@ mod tests {
     }
 
     #[test]
+    fn eight_bits_are_as_near_as_they_can_be() {
+        const LENGTHS: [usize; 4] = [20, 32, 80, 256];
+        for head_dim in LENGTHS {
+            let info = CacheInfo { head_dim, ..INFO };
+            let mut cache = Cache::new(&info, KvType::Q8_0, 2).unwrap();
+            let row = |position: usize| -> Vec<f32> {
+                let number = |i: usize| ((i * 7919 + position * 31) % 2003) as f32 / 1001.0 - 1.0;
+                (0..2 * head_dim).map(number).collect()
+            };
+            for position in 0..2 * BLOCK_LEN {
+                cache.write(&[1, 0], position as u32, &row(position), &row(position + 500));
+            }
+            let level = |bytes: &[u8], at: usize| f32::from(bytes[at] as i8);
+            for position in [0, 31, 32, 63] {
+                let (block, within) = (1 - position / BLOCK_LEN as u32, position as usize % 32);
+                for head in 0..2 {
+                    let (keys, values) = cache.read(block, head);
+                    let (keys, key_scales) = keys.split_at(BLOCK_LEN * cache.width);
+                    let (values, value_scales) = values.split_at(BLOCK_LEN * cache.width);
+                    for i in 0..head_dim {
+                        let at = i / SCALED * BLOCK_LEN + within;
+                        let key = level(keys, i * BLOCK_LEN + within) * half(key_scales, at);
+                        let right = row(position as usize)[head * head_dim + i];
+                        assert!((key - right).abs() < 0.5 / 127.0 + 1e-3, "{key} {right}");
+                        let value = level(values, within * cache.width + i);
+                        let value = value * half(value_scales, at);
+                        let right = row(position as usize + 500)[head * head_dim + i];
+                        assert!((value - right).abs() < 0.5 / 127.0 + 1e-3, "{value} {right}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn blocks_are_copied_cleared_and_released_whole_and_alone() {
+        for kept in [KvType::F16, KvType::Q8_0] {
+            blocks_are_handled(kept);
+        }
+    }
+
+    fn blocks_are_handled(kept: KvType) {
         let held = |cache: &Cache, block| {
             (0..2).flat_map(|head| cache.read(block, head).0.to_vec()).collect::<Vec<u8>>()
         };
-        let mut cache = filled();
+        let mut cache = filled(kept);
         let before: Vec<Vec<u8>> = (0..3).map(|block| held(&cache, block)).collect();
         cache.copy(2, 0);
         cache.clear(1);
@@ -169,7 +279,7 @@ mod tests {
         assert_eq!(held(&cache, 2), before[2]);
         for head_dim in [20, 64, 256] {
             let info = CacheInfo { head_dim, ..INFO };
-            let mut cache = Cache::new(&info, 3).unwrap();
+            let mut cache = Cache::new(&info, kept, 3).unwrap();
             let row = vec![1.0; 2 * head_dim];
             for position in 0..3 * BLOCK_LEN as u32 {
                 cache.write(&[0, 1, 2], position, &row, &row);
