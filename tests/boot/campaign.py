@@ -344,6 +344,35 @@ def factory_reset(bench, machine, people, cut=False):
         raise Failed("the drill model's answer has changed")
 
 
+def erased_in_maintenance(bench, machine, people):
+    """Whoever stands before a box whose data do not open may erase them, by a word that is typed as
+    it stands there: the box begins anew, and keeps nothing."""
+    other = machine.folder / "third-tpm"
+    shutil.rmtree(other, ignore_errors=True)
+    other.mkdir()
+    with Swapped(machine, tpm=other):
+        machine.start()
+        machine.await_text(MAINTENANCE, BOOT_TIMEOUT_S)
+        time.sleep(10)
+        began = time.monotonic()
+        for word in ("erase", "ERASE"):
+            machine.type("2\n")
+            time.sleep(3)
+            machine.type(f"{word}\n")
+            time.sleep(3)
+        await_ready(machine, 3 * BOOT_TIMEOUT_S)
+        bench.figure("erased in maintenance mode to the empty box ready, s",
+                     round(time.monotonic() - began, 1))
+        fingerprint, codes = board(machine)
+        if fingerprint == people.fingerprint:
+            raise Failed("the box has kept its key")
+        people.forget()
+        people.enrol(fingerprint, codes)
+        people.make_api_key()
+        if people.ask(bench.python, DRILL, PROMPT) != ANSWER:
+            raise Failed("the drill model's answer has changed")
+
+
 def campaign(bench, machine, people, trial):
     """All of it, on a machine that has been updated to image 2."""
     trial("nothing of the mirror, nobody who logs in", lambda: no_traces(bench))
@@ -359,3 +388,4 @@ def campaign(bench, machine, people, trial):
     trial("factory reset", lambda: factory_reset(bench, machine, people))
     trial("factory reset with a power cut",
           lambda: factory_reset(bench, machine, people, cut=True))
+    trial("erased in maintenance mode", lambda: erased_in_maintenance(bench, machine, people))

@@ -244,34 +244,59 @@ def write(path, text):
     return path
 
 
-def run(bench, everything):
-    """The trials that run with every change, or all of them: (name, verdict, seconds)."""
-    done = []
+class Trials:
+    """What was tried, and how it ended. With `only`, trials whose names have none of these words
+    are left out, but for those that others build on."""
 
-    def trial(name, act):
-        began = time.monotonic()
+    def __init__(self, bench, only=()):
+        self.bench, self.only, self.done = bench, only, []
+        # Brings things back to where the next trial begins, after one that failed.
+        self.recover = bench.cut_power
+
+    def __call__(self, name, act, is_needed=False):
+        if self.only and not is_needed and not any(word in name for word in self.only):
+            return None
+        began, first = time.monotonic(), len(self.bench.figures)
         print(f"{name} ...", flush=True)
-        made = act()
-        done.append((name, "passed", round(time.monotonic() - began)))
-        print(f"{name}: passed in {done[-1][2]} s", flush=True)
+        made, verdict = None, "passed"
+        try:
+            made = act()
+        except Exception as failure:  # A trial that broke has failed, whatever broke it.
+            if is_needed:
+                raise
+            verdict = "FAILED"
+            print(f"{name}: {failure!r}", flush=True)
+        seconds = round(time.monotonic() - began)
+        self.done.append((name, verdict, seconds, self.bench.figures[first:]))
+        print(f"{name}: {verdict} after {seconds} s", flush=True)
+        if verdict == "FAILED":
+            self.recover()
         return made
 
+
+def run(bench, everything, only=()):
+    """The trials that run with every change, or all of them: (name, verdict, seconds, figures)."""
     import campaign
     import installer
 
+    trial = Trials(bench, only)
     try:
-        machine, people = trial("first boot to the first answer", lambda: first_boot(bench))
-        trial("stick at run time", lambda: stick_at_run_time(bench, machine, people))
+        machine, people = trial("first boot to the first answer", lambda: first_boot(bench), True)
+        trial("stick at run time", lambda: stick_at_run_time(bench, machine, people), True)
+        cuts_s = CUTS_S if everything and (not only or "power cuts" in only) else ()
+        trial("update under power cuts" if cuts_s else "update",
+              lambda: update(bench, machine, people, cuts_s), True)
         if everything:
-            trial("update under power cuts",
-                  lambda: update(bench, machine, people, CUTS_S))
-        else:
-            trial("update", lambda: update(bench, machine, people))
-        if everything:
+            def recover():
+                machine.cut_power()
+                machine.start()
+                await_ready(machine)
+            trial.recover = recover
             campaign.campaign(bench, machine, people, trial)
+            trial.recover = bench.cut_power
         trial("flipped byte in root", lambda: flipped_root(bench, machine))
     finally:
         bench.cut_power()
     if everything:
         installer.campaign(bench, trial)
-    return done
+    return trial.done
