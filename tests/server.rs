@@ -63,8 +63,8 @@ fn openai_node_client() {
 }
 
 /// A bare start serves the drill model, whose exercises, all kinds of them, show that kernels,
-/// sampler, template and tokenizer work together. Seeded, and greedy answers are the same everywhere,
-/// so the result is too.
+/// sampler, template and tokenizer work together. Seeded, and greedy answers are the same
+/// everywhere, so the result is too.
 #[test]
 fn a_bare_start_serves_the_drill_model() {
     let site = Site::new("");

@@ -9,7 +9,7 @@ from typing import Callable
 
 import wordings
 import words
-from split import Draw
+from split import AFTER, AFTER_JA, BEFORE, BEFORE_JA, Draw
 
 
 @dataclass
@@ -56,13 +56,6 @@ def quoted(draw, text):
 LOOSE_ONE_IN = 12
 # In training more loosely: what is around a wording must not matter.
 LOOSE_ONE_IN_TRAINING = 3
-BEFORE = ["Please ", "please ", "Hi! ", "Now ", "Hey, ", "Next: ", "Task: ", "OK. ", "Quick: ",
-          "One more: ", "Then ", "Hello. ", "For my homework: ", "A question: ", "So, ", "Again: "]
-AFTER = [" Thanks!", " thanks", " Thank you.", " Please.", " Just the answer.", " Be quick.",
-         " Only the result, please.", " No explanation.", " That is all.", " ok?", " :)"]
-BEFORE_JA = ["すみません、", "では、", "次：", "お願いします。", "質問です。", "ねえ、", "あの、", "もう一つ、", "こんにちは。",
-             "急いで、", "それでは、"]
-AFTER_JA = ["お願いします。", "ありがとう。", "答えだけ。", "説明はいりません。", "早く。", "よろしく。", "頼みます。", "以上です。"]
 
 
 def ask(draw, table, **contents):

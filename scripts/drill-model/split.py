@@ -10,9 +10,11 @@ The held-out wordings have been looked at while training wordings were added. A 
 has not: nothing in training was chosen by answers to it.
 Knows nothing of exercises or models.
 """
+import functools
 import hashlib
 import random
 import string
+import unicodedata
 
 import words
 
@@ -27,6 +29,9 @@ HELD_OUT_ONE_IN = 4
 FOR_TRAINING = " for training"
 # And those that only the card's last table is asked in: "en unseen".
 UNSEEN = " unseen"
+# And rows of parts that training puts wordings together from: "en composed".
+COMPOSED = " composed"
+COMPOSED_SHARE = 0.4
 TRIES_MAX = 10_000
 
 
@@ -40,6 +45,41 @@ def wordings_of(table, language, held_out):
     last = HELD_OUT_ONE_IN - 1
     lines = [w for i, w in enumerate(table[language]) if (i % HELD_OUT_ONE_IN == last) == held_out]
     return lines if held_out else lines + table.get(language + FOR_TRAINING, [])
+
+
+def bare(wording, named=True):
+    """A wording without case, spaces and punctuation; without its fields' names, too, if not
+    `named`. What stands for optional parts, {o}, is nothing."""
+    text = "".join(f"{words}{{{field if named else ''}}}" if field not in (None, "o") else words
+                   for words, field, _, _ in string.Formatter().parse(wording))
+    text = unicodedata.normalize("NFKC", text).lower()
+    return "".join(c for c in text if c.isalnum() or c in "{}+-")
+
+
+BEFORE = ["Please ", "please ", "Hi! ", "Now ", "Hey, ", "Next: ", "Task: ", "OK. ", "Quick: ",
+          "One more: ", "Then ", "Hello. ", "For my homework: ", "A question: ", "So, ", "Again: "]
+AFTER = [" Thanks!", " thanks", " Thank you.", " Please.", " Just the answer.", " Be quick.",
+         " Only the result, please.", " No explanation.", " That is all.", " ok?", " :)"]
+BEFORE_JA = ["すみません、", "では、", "次：", "お願いします。", "質問です。", "ねえ、", "あの、", "もう一つ、", "こんにちは。",
+             "急いで、", "それでは、"]
+AFTER_JA = ["お願いします。", "ありがとう。", "答えだけ。", "説明はいりません。", "早く。", "よろしく。", "頼みます。", "以上です。"]
+BARE_BEFORE, BARE_AFTER = ([bare(each) for each in both]
+                           for both in (BEFORE + BEFORE_JA, AFTER + AFTER_JA))
+
+
+def within(wording):
+    """A bare wording, and what is left of it without what may stand before and after one."""
+    found = {bare(wording)}
+    for each in BARE_BEFORE:
+        found |= {text.removeprefix(each) for text in found}
+    for each in BARE_AFTER:
+        found |= {text.removesuffix(each) for text in found}
+    return found
+
+
+@functools.cache
+def _never_learnt(wordings):
+    return set().union(*map(within, wordings)) | set(map(bare, wordings))
 
 
 class Draw:
@@ -141,4 +181,18 @@ class Draw:
         """One of this side's wordings in this language."""
         if self.unseen and self.language + UNSEEN in table:
             return self.rng.choice(table[self.language + UNSEEN])
+        rows = table.get(self.language + COMPOSED)
+        if rows and not self.held_out and self.chance(COMPOSED_SHARE):
+            return self.composed(table, rows)
         return self.rng.choice(wordings_of(table, self.language, self.held_out))
+
+    def composed(self, table, rows):
+        """A wording of parts that is neither a held-out nor an unseen one, whatever stands before
+        and after it."""
+        others = wordings_of(table, self.language, True) + table.get(self.language + UNSEEN, [])
+        never = _never_learnt(tuple(others))
+        for _ in range(TRIES_MAX):
+            text = "".join(self.rng.choice(column) for column in self.rng.choice(rows))
+            if not within(text) & never:
+                return text[0].upper() + text[1:] if self.chance(0.8) else text
+        raise RuntimeError("no wording of this side found")

@@ -4,7 +4,6 @@ share no content, wording or tool name, and what the held-out side is written in
 import copy
 import json
 import string
-import unicodedata
 import unittest
 
 import about
@@ -14,8 +13,8 @@ import recall_exercises
 import system_exercises
 import tool_catalogue
 import wordings
-from exercises import AFTER, AFTER_JA, BEFORE, BEFORE_JA
-from split import FOR_TRAINING, UNSEEN, Draw, is_held_out, wordings_of
+from split import (COMPOSED, FOR_TRAINING, UNSEEN, Draw, bare, is_held_out, within,
+                   wordings_of)
 from words import KANJI
 
 DRAWS = 60
@@ -35,25 +34,6 @@ def tables():
         yield f"system_exercises.LANGUAGE {language}", table
     for names, *_, table in tool_catalogue.NATURAL:
         yield f"tool_catalogue.NATURAL {names[0]}", table
-
-
-def bare(wording, named=True):
-    """A wording without case, spaces and punctuation; without its fields' names, too, if not
-    `named`."""
-    text = "".join(f"{words}{{{field if named else ''}}}" if field not in (None, "o") else words
-                   for words, field, _, _ in string.Formatter().parse(wording))
-    text = unicodedata.normalize("NFKC", text).lower()
-    return "".join(c for c in text if c.isalnum() or c in "{}+-")
-
-
-def within(wording):
-    """A bare wording, and what is left of it without what may stand before and after one."""
-    found = {bare(wording)}
-    for each in map(bare, BEFORE + BEFORE_JA):
-        found |= {text.removeprefix(each) for text in found}
-    for each in map(bare, AFTER + AFTER_JA):
-        found |= {text.removesuffix(each) for text in found}
-    return found
 
 
 def overlap(some, others):
@@ -177,6 +157,18 @@ class Sides(unittest.TestCase):
                 for known, asked in ((training, held_out), (training + held_out, unseen)):
                     self.assertEqual(overlap(known, asked), [], name)
 
+    def test_composed_wordings_are_none_of_the_others(self):
+        draw = Draw(3, False, "en")
+        for name, table in tables():
+            if "en" + COMPOSED not in table:
+                continue
+            made = {draw.composed(table, table["en" + COMPOSED]) for _ in range(1000)}
+            self.assertGreater(len(made), 90, name)
+            others = wordings_of(table, "en", True) + table.get("en" + UNSEEN, [])
+            self.assertEqual(overlap(made, others), [], name)
+            known = fields("".join(table["en"]))
+            self.assertTrue(all(fields(wording) == known for wording in made), name)
+
     def test_no_wording_is_learnt_for_something_else(self):
         learnt, others = {}, []
         for name, table in tables():
@@ -192,6 +184,8 @@ class Sides(unittest.TestCase):
         for name, table in tables():
             known = fields("".join(table["en"]))
             for key, lines in table.items():
+                if key.endswith(COMPOSED):
+                    continue
                 language = key.removesuffix(FOR_TRAINING).removesuffix(UNSEEN)
                 self.assertIn(language, conversations.LANGUAGES)
                 for wording in lines:

@@ -163,7 +163,7 @@ def begin(folder, given):
     """What a run was begun with, kept beside its checkpoints. One that is there goes on with the
     same arguments alone, and in the precision that it was begun in."""
     source = given.source and hashlib.sha256(given.source.read_bytes()).hexdigest()
-    asked = {"seed": given.seed, "from": source, "minutes": given.minutes,
+    asked = {"seed": given.seed, "from": source, "minutes": given.minutes, "rate": given.rate,
              "tokens": None if given.minutes else given.tokens}
     path = folder / BEGUN
     if (folder / "checkpoint.pt").exists() and path.exists():
@@ -220,6 +220,8 @@ def main():
     arguments.add_argument("--tokens", type=float, default=50e6, help="length of the run")
     arguments.add_argument("--from", dest="source", type=Path,
                            help="a model's GGUF file whose weights a new run begins with")
+    arguments.add_argument("--rate", type=float, help="the full rate, if not the usual one: a "
+                           "short run that goes on from a model wants less")
     arguments.add_argument("--minutes", type=float, help="length in time instead of tokens")
     arguments.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments.add_argument("--evaluate-s", type=float, default=600)
@@ -237,7 +239,7 @@ def main():
     parameters = sum(p.numel() for p in run.network.parameters())
     say(f"{parameters:,} parameters, {run.tokenizer.get_vocab_size()} tokens, "
         f"from step {run.steps}, on the {run.device}, products in {run.precision}")
-    rate = RATE_FROM_MODEL if given.source else RATE
+    rate = given.rate or (RATE_FROM_MODEL if given.source else RATE)
     if given.minutes:
         train(run, lambda r: r.seconds / 60 / given.minutes, rate, given.evaluate_s, given.draws)
     else:

@@ -2,6 +2,8 @@
 
 Data alone: {x} stands for the content, {a} and {b} for numbers.
 """
+import composed
+from split import COMPOSED
 
 REPEAT = {"en": [
     "Repeat: {x}", "Say exactly this: {x}", "Repeat after me: {x}", "Echo the text: {x}",
@@ -419,3 +421,6 @@ FOLLOW_UP = {"en": [
     "And how about {x}?", "Likewise for {x}.", "Do that with {x}.", "Once more, with {x}."],
     "ja unseen": [
     "{x}だとどう？", "では、{x}もお願い。", "{x}で同じことをして。", "もう一度、{x}で。"]}
+
+for _name, _rows in composed.TABLES.items():
+    globals()[_name]["en" + COMPOSED] = _rows

@@ -12,7 +12,7 @@ import wire
 import workstation
 from machine import Failed
 from trials import (ACT_TIMEOUT_S, ADDRESS, ANSWER, BOOT_TIMEOUT_S, DRILL, PROMPT, await_ready,
-                    board, import_image, shown_recovery_key, write)
+                    board, import_image, runs, shown_recovery_key, write)
 
 ESP_AT = "@@1M"
 REFUSED = r"Access Denied|Access denied|Security Violation|Error loading EFI binary"
@@ -337,7 +337,7 @@ def factory_reset(bench, machine, people, cut=False):
     if others & {people.site(), people.fingerprint, people.recovery_key}:
         raise Failed(f"the box has kept something of {site}")
     status = people.status()
-    if "walk" in status or not re.search(r'"image": \{\s*"running": 2\b', status):
+    if "walk" in status or not runs(people, 2):
         raise Failed(f"this is no empty box of image 2: {status}")
     people.make_api_key()
     if people.ask(bench.python, DRILL, PROMPT) != ANSWER:

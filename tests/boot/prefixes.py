@@ -147,7 +147,8 @@ class Look:
         self.record.seen[what] = self.record.seen.get(what, 0) + 1
 
     def esp(self, found):
-        """The ESP is a file system; each UKI there is whole, and so is the slot that it starts."""
+        """The ESP is a file system, at least one UKI there can be started, and each that can has a
+        slot that is whole."""
         begin, end = found[ESP]
         esp = self.work / "esp"
         with open(self.disk, "rb") as disk, open(esp, "wb") as file:
@@ -179,7 +180,9 @@ class Look:
         self.bench.tools.run("mcopy", "-i", esp, name, copy)
         image = self.bench.images / f"redoubt_{version}"
         if copy.read_bytes() != image.with_name(image.name + ".efi").read_bytes():
-            raise Failed(f"{name} is not whole")
+            # While it is written. The loader takes another one, and the box writes it anew.
+            self.note("a UKI that is not whole")
+            return 0
         for kind, label in (("root", image.name), ("root-verity", f"{image.name}_verity")):
             content = next(self.bench.images.glob(f"{image.name}.{kind}.*.raw"))
             if label not in found or not same(content, self.disk, found[label]):

@@ -291,10 +291,13 @@ fn next(seen: &Seen) -> Vec<String> {
     if let Some(trouble) = &seen.trouble {
         return told(trouble);
     }
-    if seen.status.is_none() {
+    let Some(status) = &seen.status else {
         return told(
             "Wait: the server is starting. After ten minutes switch the machine off and on.",
         );
+    };
+    if seen.codes.is_empty() && status["operators"]["enrolled"] == 0 {
+        return told("Wait: the codes for its first operators are being made.");
     }
     if seen.codes.is_empty() {
         return told("Nothing. Operators look after this box from their workstations.");
@@ -392,7 +395,9 @@ mod tests {
 
     #[test]
     fn a_box_that_needs_nobody() {
-        let settled = Seen { codes: Vec::new(), ..ready() };
+        let mut settled = Seen { codes: Vec::new(), ..ready() };
+        check(&settled, &["Wait: the codes for its first"], &["Nothing. Operators look after"]);
+        settled.status.as_mut().unwrap()["operators"]["enrolled"] = json!(2);
         check(&settled, &["Nothing. Operators look after"], &["redoubt-operator enrol", "fgcg"]);
         let mut full = Seen { codes: Vec::new(), ..ready() };
         let models: Vec<Value> =

@@ -2,11 +2,18 @@
 //! box that was started from an image; what writes partitions is systemd-sysupdate, which is given
 //! files that were checked here.
 //!
+//! The power may fail at any of them. What an earlier try has left on the ESP goes first, for the
+//! writer takes a file that is there for one that is whole; slots that it left alone for the same
+//! reason are compared with what belongs there, and mended.
+//!
 //! What was tried is written down before the reboot. Whoever finds another image running after it
 //! knows that the one that was tried did not come up.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bundle::names::{ItemId, Kind};
 use bundle::{Digest, Store, StoreError};
@@ -19,6 +26,9 @@ use crate::screen;
 
 const TRIED_FILE: &str = "tried.json";
 const TRIED_BYTES_MAX: usize = 4096;
+const COPY_BYTES: usize = 1 << 20;
+/// How long a partition's new name may take to be known.
+const NAME_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where a box has what these verbs read and write.
 #[derive(Args)]
@@ -52,15 +62,32 @@ pub enum Image {
         /// Where they are laid out; emptied first.
         #[arg(long, value_name = "FOLDER", default_value = "/var/lib/redoubt-image/files")]
         out: PathBuf,
-    },
-    /// Write down that the image that waits was written and is tried from now on.
-    Tried {
-        #[command(flatten)]
-        places: Places,
-        /// Where its UKI must be now.
+        /// Where an earlier try may have left its UKI.
         #[arg(long, value_name = "FOLDER", default_value = "/efi/EFI/Linux")]
         ukis: PathBuf,
     },
+    /// See that all of the image that waits was written, and write down that it is tried from now
+    /// on.
+    Tried {
+        #[command(flatten)]
+        places: Places,
+        #[command(flatten)]
+        targets: Targets,
+    },
+}
+
+/// Where an image was written, and what belongs there.
+#[derive(Args)]
+pub struct Targets {
+    /// Its files.
+    #[arg(long, value_name = "FOLDER", default_value = "/var/lib/redoubt-image/files")]
+    files: PathBuf,
+    /// Its UKI.
+    #[arg(long, value_name = "FOLDER", default_value = "/efi/EFI/Linux")]
+    ukis: PathBuf,
+    /// Partitions by their names.
+    #[arg(long, value_name = "FOLDER", default_value = "/dev/disk/by-partlabel")]
+    partitions: PathBuf,
 }
 
 /// What was tried, and in which boot it was written.
@@ -79,8 +106,8 @@ impl Image {
                 let (id, _) = places.wanted()?;
                 screen::show(&format!("{id} waits to be written\n"))
             }
-            Image::Take { places, out } => places.take(&out),
-            Image::Tried { places, ukis } => places.put_down(&ukis),
+            Image::Take { places, out, ukis } => places.take(&out, &ukis),
+            Image::Tried { places, targets } => places.put_down(&targets),
         }
     }
 }
@@ -146,8 +173,14 @@ impl Places {
         state.on_trial(Kind::Image).into_iter().find(waits).ok_or_else(nothing)
     }
 
-    fn take(&self, out: &Path) -> Result<(), Failure> {
+    fn take(&self, out: &Path, ukis: &Path) -> Result<(), Failure> {
         let (id, digest) = self.wanted()?;
+        // It neither runs nor was tried: whatever has its name was left by a try that was cut off.
+        for left in ukis_of(&id, ukis)? {
+            let failed = |error| Failure::new(format!("{}: {error}", left.display()));
+            fs::remove_file(&left).map_err(failed)?;
+        }
+        synced(ukis)?;
         let store = self.state_dir.join("store");
         let (manifest, files) = Store::read_item(&Disk::real(), &store, (&id, &digest))
             .map_err(|error| Failure::new(error).of(&id))?;
@@ -168,23 +201,115 @@ impl Places {
         screen::show(&format!("{id}: {} files are whole\n", manifest.files.len()))
     }
 
-    fn put_down(&self, ukis: &Path) -> Result<(), Failure> {
+    fn put_down(&self, targets: &Targets) -> Result<(), Failure> {
         let (id, _) = self.wanted()?;
-        let failed = |error| Failure::new(format!("{}: {error}", ukis.display()));
-        // With its tries after a plus.
-        let begins = format!("{}_{}+", id.name, id.version);
-        let is_there = fs::read_dir(ukis)
-            .map_err(failed)?
-            .flatten()
-            .any(|entry| entry.file_name().to_string_lossy().starts_with(&begins));
-        if !is_there {
-            let error = format!("{id} was not written: {} has no {begins}…", ukis.display());
-            return Err(Failure::new(error).hint("the box goes on with the image that runs"));
+        let named = format!("{}_{}", id.name, id.version);
+        for (kind, label) in [("root", named.clone()), ("root-verity", format!("{named}_verity"))] {
+            let file = targets.file(&format!("{named}.{kind}."))?;
+            mend(&file, &targets.partition(&label)?)?;
+        }
+        let uki = ukis_of(&id, &targets.ukis)?.pop().ok_or_else(|| {
+            let error =
+                format!("{id} was not written: it has no UKI in {}", targets.ukis.display());
+            Failure::new(error).hint("the box goes on with the image that runs")
+        })?;
+        // Whoever finds the image written down as tried finds this file, too, whenever the power
+        // fails: one that is lost would count as one that did not come up.
+        synced(&targets.ukis)?;
+        let (wanted, found) = (targets.file(&format!("{named}.efi"))?, &uki);
+        if fs::read(&wanted).map_err(Failure::new)? != fs::read(found).map_err(Failure::new)? {
+            let error = format!("{} is not what {id} has", uki.display());
+            return Err(Failure::new(error).hint("it is written anew at the next start"));
         }
         let tried = Tried { version: id.version, boot_id: self.boot_id()? };
         let bytes = serde_json::to_vec(&tried).map_err(Failure::new)?;
         Disk::real().replace(&self.kept.join(TRIED_FILE), &bytes).map_err(Failure::new)
     }
+}
+
+impl Targets {
+    /// The file whose name begins so.
+    fn file(&self, begins: &str) -> Result<PathBuf, Failure> {
+        let found = entries(&self.files)?.into_iter().find(|path| begins_with(path, begins));
+        let missing = || Failure::new(format!("{} has no {begins}…", self.files.display()));
+        found.ok_or_else(missing)
+    }
+
+    /// A partition, as soon as its name is known.
+    fn partition(&self, label: &str) -> Result<PathBuf, Failure> {
+        let (path, end) = (self.partitions.join(label), Instant::now() + NAME_TIMEOUT);
+        while !path.exists() {
+            if Instant::now() > end {
+                return Err(Failure::new(format!("no partition has the name {label}")));
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(path)
+    }
+}
+
+/// An image's UKIs, with or without tries left.
+fn ukis_of(id: &ItemId, ukis: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let named = format!("{}_{}", id.name, id.version);
+    let is_its =
+        |path: &PathBuf| ["+", "."].iter().any(|next| begins_with(path, &format!("{named}{next}")));
+    Ok(entries(ukis)?.into_iter().filter(is_its).collect())
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |error| Failure::new(format!("{}: {error}", folder.display()));
+    let read = fs::read_dir(folder).map_err(failed)?;
+    read.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()
+}
+
+fn begins_with(path: &Path, begins: &str) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(begins))
+}
+
+/// All of the file system is on the disk.
+fn synced(folder: &Path) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::new(format!("{}: {error}", folder.display()));
+    let file = File::open(folder).map_err(failed)?;
+    rustix::fs::syncfs(&file).map_err(|error| failed(error.into()))
+}
+
+/// Sees that a partition begins with all of a file, and writes what differs.
+fn mend(file: &Path, partition: &Path) -> Result<(), Failure> {
+    let failed = |error| Failure::new(format!("{}: {error}", partition.display()));
+    let mut from = File::open(file).map_err(Failure::new)?;
+    let mut to = File::options().read(true).write(true).open(partition).map_err(failed)?;
+    let (mut wanted, mut found) = (vec![0; COPY_BYTES], vec![0; COPY_BYTES]);
+    let mut mended = 0;
+    loop {
+        let count = filled(&mut from, &mut wanted).map_err(Failure::new)?;
+        if count == 0 {
+            break;
+        }
+        let same = filled(&mut to, &mut found[..count]).map_err(failed)?;
+        if wanted[..count] != found[..same] {
+            to.seek_relative(-(same as i64)).map_err(failed)?;
+            to.write_all(&wanted[..count]).map_err(failed)?;
+            mended += count;
+        }
+    }
+    if mended > 0 {
+        to.sync_all().map_err(failed)?;
+        let name = partition.display();
+        screen::show(&format!("{name}: {mended} bytes of an earlier try were mended\n"))?;
+    }
+    Ok(())
+}
+
+/// Reads until the buffer is full or the file ends.
+fn filled(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut count = 0;
+    while count < buffer.len() {
+        match file.read(&mut buffer[count..])? {
+            0 => break,
+            more => count += more,
+        }
+    }
+    Ok(count)
 }
 
 #[cfg(test)]
@@ -217,5 +342,39 @@ mod tests {
         assert!(places.running().unwrap_err().to_string().contains("no version of an image"));
         write(TRIED_FILE, "{}");
         assert!(places.failed().is_err());
+    }
+
+    #[test]
+    fn a_slot_that_an_earlier_try_left_half_is_mended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let whole: Vec<u8> = (0..3 * COPY_BYTES + 77).map(|i| (i % 251) as u8).collect();
+        fs::write(path("file"), &whole).unwrap();
+        let mut half = whole.clone();
+        half[COPY_BYTES..].fill(0);
+        half.extend([9; 4096]);
+        fs::write(path("slot"), &half).unwrap();
+        mend(&path("file"), &path("slot")).unwrap();
+        let mended = fs::read(path("slot")).unwrap();
+        assert_eq!(mended[..whole.len()], whole);
+        assert_eq!(mended[whole.len()..], half[whole.len()..], "what is behind stays");
+        fs::write(path("short"), &whole[..100]).unwrap();
+        mend(&path("file"), &path("short")).unwrap();
+        assert_eq!(fs::read(path("short")).unwrap(), whole);
+    }
+
+    #[test]
+    fn ukis_are_told_by_their_version() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["redoubt_2+3-0.efi", "redoubt_2.efi", "redoubt_22+3.efi", "redoubt_1.efi"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let id: ItemId = "vendor/image/redoubt/2.json".parse().unwrap();
+        let mut found = ukis_of(&id, folder.path()).unwrap();
+        found.sort();
+        assert_eq!(
+            found,
+            [folder.path().join("redoubt_2+3-0.efi"), folder.path().join("redoubt_2.efi")]
+        );
     }
 }

@@ -15,6 +15,7 @@ use server::{
     State, Stores, Trusted, TrustedError, Vault,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -186,15 +187,22 @@ async fn serve(
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
     let failed = |error| Failure::new(format!("signals cannot be received: {error}"));
-    let mut first = Signals::new().map_err(failed)?;
-    let mut second = Signals::new().map_err(failed)?;
+    let mut signals = Signals::new().map_err(failed)?;
+    let (stops, stopped) = oneshot::channel();
+    let (hurries, hurried) = oneshot::channel();
+    // One that comes right after the first is another one: nothing else takes signals.
+    let listen = async {
+        signals.next().await;
+        stop.store(true, Ordering::Release);
+        tracing::info!("stopping: running requests may end; a second signal cuts them off");
+        let _ = stops.send(());
+        signals.next().await;
+        tracing::warn!("stopping at once");
+        let _ = hurries.send(());
+        std::future::pending::<Infallible>().await
+    };
     let mut outcome = Ok(());
     let until = async {
-        let stopped = async {
-            first.next().await;
-            stop.store(true, Ordering::Release);
-            tracing::info!("stopping: running requests may end; a second signal cuts them off");
-        };
         let load_failed = async {
             match loading.await {
                 Ok(Ok(())) => std::future::pending().await,
@@ -203,17 +211,17 @@ async fn serve(
             }
         };
         tokio::select! {
-            () = stopped => {}
+            _ = stopped => {}
             failure = load_failed => outcome = Err(failure),
         }
     };
     let hurry = async {
-        // Both streams see every signal; the first of this one is the one that began the end.
-        second.next().await;
-        second.next().await;
-        tracing::warn!("stopping at once");
+        let _ = hurried.await;
     };
-    server.run_until(until, hurry).await;
+    tokio::select! {
+        () = server.run_until(until, hurry) => {}
+        never = listen => match never {},
+    }
     state.registry.close();
     outcome
 }

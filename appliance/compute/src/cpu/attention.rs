@@ -132,8 +132,8 @@ impl Attention<'_> {
     }
 }
 
-/// One head's keys and values in a block of the cache, and scales behind them where they are kept in
-/// eight bits, which `EIGHT` stands for below.
+/// One head's keys and values in a block of the cache, and scales behind them where they are kept
+/// in eight bits, which `EIGHT` stands for below.
 struct Block<'a> {
     keys: &'a [u8],
     values: &'a [u8],
