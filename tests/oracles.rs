@@ -15,8 +15,9 @@ const MODES: [Mode; 2] = [Mode::Exact, Mode::Serving];
 /// activations to 8 bits, is some hundred times further off: `scripts/oracles/run llama_kl`.)
 const KL_MAX: f64 = 1e-5;
 
-/// The same of the CPU executor, which keeps keys and values in half precision.
-const KL_CPU_MAX: f64 = 1e-5;
+/// The same of the CPU executor, which rounds what products take in to 8 bits, too, but not where
+/// attention and the head read it: less than half of llama.cpp's 3.4e-3.
+const KL_CPU_MAX: f64 = 1.6e-3;
 
 /// Mean divergence over every recorded position.
 fn mean_divergence(name: &str, load: impl FnOnce(usize) -> Runner) -> f64 {

@@ -1,6 +1,6 @@
-"""Times mistral.rs on a GGUF file by its own account of requests, one at a time: mistral.py FILE
-[--threads N] TEST ...; of the tests, `prefill-N` and `decode-N`. Its Python package takes text, not
-tokens, so prompts are words of which the file's vocabulary makes about as many tokens.
+"""Times mistral.rs on a GGUF file, one request at a time: mistral.py FILE --threads N [--clock
+wall|cpu] TEST ...; of the tests, `prefill-N` and `decode-N`. Its Python package takes text, not
+tokens, so prompts are digits and line ends, each of which is a token.
 """
 import argparse
 import os
@@ -9,16 +9,39 @@ import random
 import tests
 
 
-def prompt(length, seed):
-    """So many letters and spaces: about as many tokens in a vocabulary of threes of letters."""
-    rng = random.Random(seed)
-    return "".join(rng.choice("0123456789") + "\n" for _ in range(length // 2))
+class Requests:
+    """A model, and what requests to it take."""
 
+    def __init__(self, file, clock):
+        # It reads the number of threads as it is loaded.
+        import mistralrs
+        self.package, self.clock, self.seed = mistralrs, clock, 0
+        self.runner = mistralrs.Runner(which=mistralrs.Which.GGUF(
+            quantized_model_id=str(file.parent), quantized_filename=file.name), prefix_cache_n=0)
 
-def answer(runner, length, decoded, seed):
-    import mistralrs
-    return runner.send_completion_request(mistralrs.CompletionRequest(
-        model="default", prompt=prompt(length, seed), max_tokens=decoded, temperature=0.0)).usage
+    def took(self, length, decoded):
+        """(seconds, tokens of the prompt) of a fresh prompt of about so many tokens."""
+        self.seed += 1
+        rng = random.Random(self.seed)
+        prompt = "".join(rng.choice("0123456789") + "\n" for _ in range(length // 2))
+        request = self.package.CompletionRequest(
+            model="default", prompt=prompt, max_tokens=decoded, temperature=0.0)
+        began = self.clock()
+        usage = self.runner.send_completion_request(request).usage
+        seconds = self.clock() - began
+        assert usage.completion_tokens == decoded, "it wrote less than was asked for"
+        return seconds, usage.prompt_tokens
+
+    def rate(self, test):
+        """Tokens per second."""
+        kind, number = tests.parsed(test)
+        length = max(number, tests.BEGUN)
+        seconds, tokens = self.took(length, 1)
+        if kind == "prefill":
+            return tokens / seconds
+        # What both have in common is the prompt.
+        longer, _ = self.took(length, 1 + tests.DECODED)
+        return tests.DECODED / (longer - seconds)
 
 
 def main():
@@ -26,20 +49,10 @@ def main():
     tests.add_arguments(parser)
     given = parser.parse_args()
     os.environ["RAYON_NUM_THREADS"] = str(given.threads)
-    # It reads the number of threads as it is loaded.
-    import mistralrs
-    runner = mistralrs.Runner(which=mistralrs.Which.GGUF(
-        quantized_model_id=str(given.file.parent), quantized_filename=given.file.name),
-        prefix_cache_n=0)
-    answer(runner, tests.BEGUN, 1, 0)
-    for seed, test in enumerate(given.tests, 1):
-        kind, number = tests.parsed(test)
-        if kind == "prefill":
-            usage = answer(runner, number, 1, seed)
-            print(f"{test} {usage.avg_prompt_tok_per_sec:.2f}", flush=True)
-        elif kind == "decode":
-            usage = answer(runner, max(number, tests.BEGUN), tests.DECODED, seed)
-            print(f"{test} {usage.avg_compl_tok_per_sec:.2f}", flush=True)
+    requests = Requests(given.file, tests.clock_of(given))
+    requests.took(tests.BEGUN, 1)
+    for test in given.tests:
+        print(f"{test} {requests.rate(test):.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ SERVES = r"Finished redoubt-self-test\.service"
 
 
 def with_uki(bench, machine, name, uki, entry):
-    """A copy of the machine's disk whose ESP has this UKI under this name, and no other."""
+    """A copy of the machine's disk whose ESP has this UKI under this name, and no other. The
+    machine is switched off."""
+    machine.cut_power()
     raw, disk = (machine.disk.with_name(f"{name}.{end}") for end in ("raw", "qcow2"))
     bench.tools.run("qemu-img", "convert", "-O", "raw", machine.disk, raw)
     esp = f"{raw}{ESP_AT}"

@@ -105,9 +105,6 @@ impl Matrix {
     fn wants(&self, wanted: &mut Wanted) {
         if let Matrix::Packed(packed) = self {
             wanted.add(packed.kind);
-            // Small models come in such forms, and rounding in eight bits alone moves their
-            // answers.
-            wanted.is_precise |= packed.kind.has_small_blocks();
         }
     }
 }

@@ -109,11 +109,6 @@ impl Kind {
         columns.is_multiple_of(kind.tile_columns()).then_some(kind)
     }
 
-    /// A scale for every 32 columns.
-    pub fn has_small_blocks(self) -> bool {
-        matches!(self, Kind::Q80 | Kind::Q40 | Kind::Q41 | Kind::Q50 | Kind::Q51)
-    }
-
     fn tile_columns(self) -> usize {
         with_form!(self, F => F::COLUMNS)
     }
@@ -333,6 +328,10 @@ impl Out {
         let count = LANES.min(self.width - group * LANES);
         assert!(row < self.rows);
         let at = row * self.width + group * LANES;
+        if count == LANES {
+            // SAFETY: as below; of a known length, it is no call.
+            return unsafe { self.base.add(at).cast::<[f32; LANES]>().write(*values) };
+        }
         // SAFETY: `at + count` lies in row `row` of a slice of `rows * width`; the rest is the
         // caller's promise.
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.base.add(at), count) };
