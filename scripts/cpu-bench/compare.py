@@ -116,10 +116,11 @@ def main():
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall",
                         help="cpu: seconds of the process, for one thread on a busy machine")
     parser.add_argument("--only", default="", help="models whose names begin so")
-    parser.add_argument("--engines", default="", help="engines whose names begin so, after ours")
+    parser.add_argument("--engines", default="", metavar="NAME,...",
+                        help="peers whose names begin so")
     given = parser.parse_args()
     chosen = [e for e in engines.known(given.programs)
-              if e.name == "Redoubt" or e.name.startswith(given.engines)]
+              if e.name == "Redoubt" or e.name.startswith(tuple(given.engines.split(",")))]
     names = [engine.name for engine in chosen]
     lines = [f"| tokens per second | {' | '.join(names)} | to the best peer | limit | share |",
              "|---" * (len(names) + 4) + "|"]
