@@ -78,15 +78,25 @@ def refused_ukis(bench, machine):
                 raise Failed(f"an {name} UKI has started a kernel")
 
 
+def new_tpm(machine):
+    """A TPM that has never seen this machine's disk."""
+    folder = machine.folder / "other-tpm"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def await_maintenance(machine):
+    """Starts the machine; its data do not open, and it asks what to do."""
+    machine.start()
+    machine.await_text(MAINTENANCE, BOOT_TIMEOUT_S)
+    time.sleep(10)
+
+
 def foreign_tpm(bench, machine, recovery_key):
     """A disk in another machine does not open; with the recovery key it does, and stays so."""
-    other = machine.folder / "other-tpm"
-    shutil.rmtree(other, ignore_errors=True)
-    other.mkdir()
-    with Swapped(machine, tpm=other):
-        machine.start()
-        machine.await_text(MAINTENANCE, BOOT_TIMEOUT_S)
-        time.sleep(10)
+    with Swapped(machine, tpm=new_tpm(machine)):
+        await_maintenance(machine)
         machine.screen(bench.folder / "maintenance.png")
         if workstation.is_ready(machine.port):
             raise Failed("it serves")
@@ -98,9 +108,7 @@ def foreign_tpm(bench, machine, recovery_key):
         machine.start()
         await_ready(machine)
     # The disk comes home: there the TPM does not give the key away any more.
-    machine.start()
-    machine.await_text(MAINTENANCE, BOOT_TIMEOUT_S)
-    time.sleep(10)
+    await_maintenance(machine)
     machine.type("1\n")
     time.sleep(3)
     machine.type(recovery_key + "\n")
@@ -349,13 +357,8 @@ def factory_reset(bench, machine, people, cut=False):
 def erased_in_maintenance(bench, machine, people):
     """Whoever stands before a box whose data do not open may erase them, by a word that is typed as
     it stands there: the box begins anew, and keeps nothing."""
-    other = machine.folder / "third-tpm"
-    shutil.rmtree(other, ignore_errors=True)
-    other.mkdir()
-    with Swapped(machine, tpm=other):
-        machine.start()
-        machine.await_text(MAINTENANCE, BOOT_TIMEOUT_S)
-        time.sleep(10)
+    with Swapped(machine, tpm=new_tpm(machine)):
+        await_maintenance(machine)
         began = time.monotonic()
         for word in ("erase", "ERASE"):
             machine.type("2\n")
