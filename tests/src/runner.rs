@@ -33,10 +33,10 @@ impl Runner {
     ///
     /// # Panics
     /// When it cannot be loaded.
-    pub fn on_cpu(path: &Path, positions: usize) -> Runner {
+    pub fn on_cpu(path: &Path, settings: Settings, positions: usize) -> Runner {
         Runner::with(path, positions, |plan, weights, blocks| {
             assert!(Cpu::fits(plan), "a model of other shapes");
-            let model = Cpu::load(plan, weights, Settings::default(), blocks, &mut |_| {});
+            let model = Cpu::load(plan, weights, settings, blocks, &mut |_| {});
             Box::new(model.expect("weights that load"))
         })
     }

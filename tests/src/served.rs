@@ -15,15 +15,27 @@ use crate::http::Client;
 /// A debug build on a busy machine loads the model in less.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
+const BUILD: &str = "run cargo build --workspace --bins";
+
 /// The program, built beside this test.
 ///
 /// # Panics
-/// When it was not built.
+/// When it was not built, or before one of its sources was changed.
 pub fn program() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     let profile = test.ancestors().nth(2).expect("tests lie in the profile's deps folder");
     let program = profile.join("redoubt");
-    assert!(program.is_file(), "{} is missing: cargo build -p redoubt", program.display());
+    assert!(program.is_file(), "{} is missing: {BUILD}", program.display());
+    // Names after the colon, spaces in them behind backslashes; what is gone was changed, too.
+    let sources = fs::read_to_string(profile.join("redoubt.d")).expect("cargo lists sources");
+    let sources = sources.replace("\\ ", "\0");
+    let time_of = |path: &str| fs::metadata(path).and_then(|entry| entry.modified()).ok();
+    let built = time_of(&program.to_string_lossy());
+    for source in sources.split_whitespace().skip(1) {
+        let source = source.replace('\0', " ");
+        let is_older = time_of(&source).is_some_and(|changed| Some(changed) <= built);
+        assert!(is_older, "{source} is not as it was when the program was built: {BUILD}");
+    }
     program
 }
 

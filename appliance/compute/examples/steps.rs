@@ -1,7 +1,7 @@
 //! Times an executor on a model file:
 //!
 //!     cargo run --release -p compute --example steps -- FILE [--threads N] [--executor NAME]
-//!         [--kv f16|q8_0] [--clock wall|cpu] [TEST ...]
+//!         [--kv f16|q8_0] [--precision eight|sixteen] [--clock wall|cpu] [TEST ...]
 //!
 //! Tests: `first-token` (seconds from the file to the first token of a short prompt), `prefill-N`
 //! (a prompt of N tokens), `decode-N` (behind N tokens), `streams-N` (N sequences decode together).
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use compute::batch::{BLOCK_LEN, Batch, Row};
-use compute::cpu::{Cpu, KvType, Settings};
+use compute::cpu::{Cpu, KvType, Precision, Settings};
 use compute::executor::Executor;
 use compute::map;
 use compute::reference::{Mode, Reference};
@@ -98,6 +98,10 @@ fn given() -> Result<Given, Failure> {
             "--kv" => {
                 let kinds = [("f16", KvType::F16), ("q8_0", KvType::Q8_0)];
                 given.settings.kv = one_of(&value()?, &kinds)?;
+            }
+            "--precision" => {
+                let kinds = [("eight", Precision::Eight), ("sixteen", Precision::Sixteen)];
+                given.settings.precision = one_of(&value()?, &kinds)?;
             }
             "--clock" => {
                 let kinds = [("wall", ClockId::Monotonic), ("cpu", ClockId::ProcessCPUTime)];

@@ -42,6 +42,23 @@ use pool::Pool;
 /// Eight rows take less than twice the time of one: weights are read once for all.
 const ROWS_AT_ONCE: usize = 8;
 
+/// Models of fewer columns are narrow.
+const NARROW: usize = 1024;
+
+/// What the inputs of products are rounded to. Where attention and the head read the products it
+/// is sixteen bits in any case: what is rounded there weighs most, and there are few.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Sixteen bits in models of less than 1,024 columns, whose next token is often all but a tie
+    /// that eight would turn, and whose products are small; eight in others.
+    #[default]
+    ByWidth,
+    /// Eight bits.
+    Eight,
+    /// Sixteen bits, at twice the products.
+    Sixteen,
+}
+
 /// How a model is computed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Settings {
@@ -51,6 +68,8 @@ pub struct Settings {
     pub tier: Option<Tier>,
     /// How keys and values are kept.
     pub kv: KvType,
+    /// How inputs of products are rounded.
+    pub precision: Precision,
 }
 
 /// A model, loaded.
@@ -64,8 +83,8 @@ pub struct Cpu {
     inputs: Inputs,
     /// Products of inputs that are wanted precisely.
     both: Vec<f32>,
-    /// Slots that attention reads.
-    attended: BTreeSet<usize>,
+    /// Products that go to these slots are wanted precisely.
+    precise: BTreeSet<usize>,
     /// Per rotary embedding: sine and cosine of every angle, for each row of the step.
     turns: Vec<Vec<(f32, f32)>>,
     pool: Pool,
@@ -182,7 +201,7 @@ impl Cpu {
             slots: vec![Vec::new(); plan.slots.len()],
             inputs: Inputs::default(),
             both: Vec::new(),
-            attended: attended(plan),
+            precise: precise(plan, settings.precision),
             turns: vec![Vec::new(); plan.ropes.len()],
             tier: settings.tier.unwrap_or_else(Tier::best),
             kv: settings.kv,
@@ -264,14 +283,22 @@ impl Cpu {
     }
 }
 
-/// The slots that attention reads. What is rounded there weighs most, and its products are few.
-fn attended(plan: &Plan) -> BTreeSet<usize> {
-    let slots = plan.layers.iter().flatten().flat_map(|step| match step {
+/// The slots whose products are wanted precisely.
+fn precise(plan: &Plan, precision: Precision) -> BTreeSet<usize> {
+    let is_everywhere = match precision {
+        Precision::ByWidth => plan.width(plan.head.hidden) < NARROW,
+        Precision::Eight => false,
+        Precision::Sixteen => true,
+    };
+    if is_everywhere {
+        return (0..plan.slots.len()).collect();
+    }
+    let attended = plan.layers.iter().flatten().flat_map(|step| match step {
         Step::Attention { queries, .. } => vec![queries.0],
         Step::KvWrite { keys, values, .. } => vec![keys.0, values.0],
         _ => Vec::new(),
     });
-    slots.collect()
+    attended.collect()
 }
 
 impl Executor for Cpu {

@@ -185,7 +185,7 @@ impl Config {
             KvCacheType::F16 => KvType::F16,
             KvCacheType::Q8_0 => KvType::Q8_0,
         };
-        Settings { threads: self.threads, tier: None, kv }
+        Settings { threads: self.threads, kv, ..Settings::default() }
     }
 
     /// What to serve.

@@ -120,7 +120,7 @@ impl Cpu {
 
     /// Products with one input, which is brought into eight bits once for all of them.
     fn linear(&mut self, input: Slot, parts: &[LinearPart]) -> Result<(), ComputeError> {
-        let is_precise = parts.iter().any(|part| self.attended.contains(&part.out.0));
+        let is_precise = parts.iter().any(|part| self.precise.contains(&part.out.0));
         let mut wanted = Wanted { is_precise, ..Wanted::default() };
         parts.iter().for_each(|part| self.matrix(part.weight).wants(&mut wanted));
         let width = self.plan.width(input);
