@@ -19,6 +19,7 @@ from machine import Failed, free_port
 
 SEED = 7
 PREFIXES = 120
+LEAST = 100
 BOOTED = 5
 SERVE_TIMEOUT_S = 120
 E2FSCK_CORRECTED = 1
@@ -235,6 +236,8 @@ def check(bench, record):
     """Every chosen prefix is looked at; some of them are booted."""
     log = writes.read(record.log)
     chosen = writes.prefixes(log, PREFIXES, random.Random(SEED))
+    if len(chosen) < LEAST:
+        raise Failed(f"{len(chosen)} prefixes of {len(log)} writes, not {LEAST}")
     key, known, span = volume(bench, record, log)
     disk = record.folder / "disk.raw"
     subprocess.run(["cp", "--sparse=always", record.start, disk], check=True)

@@ -86,8 +86,9 @@ class Replay:
 def prefixes(writes, count, random):
     """At how many writes to look, in order: spread over the record, and before and after flushes,
     where what must have happened by then has."""
-    spread = {round(i * len(writes) / (count // 2)) for i in range(1, count // 2 + 1)}
     flushes = [i for i, write in enumerate(writes) if write.is_flush]
     chosen = random.sample(flushes, min(len(flushes), count // 4))
     around = {i for at in chosen for i in (at, at + 1)}
+    rest = count - len(around)
+    spread = {round(i * len(writes) / rest) for i in range(1, rest + 1)}
     return sorted(i for i in spread | around if 0 < i <= len(writes))

@@ -17,6 +17,25 @@ fn boot(site: &Site, image: &str) {
     fs::write(&config, format!("{own}\n[image]\n{image}\n")).unwrap();
 }
 
+/// What root does on a box that runs this version.
+fn take(site: &Site, running: u64) -> Result<String, String> {
+    let release = site.path("os-release");
+    fs::write(&release, format!("IMAGE_VERSION={running}\n")).unwrap();
+    for folder in ["kept", "ukis"] {
+        fs::create_dir_all(site.path(folder)).unwrap();
+    }
+    let places = [
+        ("--state-dir", site.path("state")),
+        ("--kept", site.path("kept")),
+        ("--os-release", release),
+        ("--out", site.path("kept/files")),
+        ("--ukis", site.path("ukis")),
+    ];
+    let places = places.map(|(name, place)| format!("{name}={}", place.display()));
+    let verb = ["image", "take"].into_iter().chain(places.iter().map(String::as_str));
+    run(site, &verb.collect::<Vec<_>>())
+}
+
 /// How the image of this version stands.
 fn standing(site: &Site, version: u64) -> String {
     let listed = run(site, &["bundle", "list"]).unwrap();
@@ -32,7 +51,12 @@ fn an_image_is_on_trial_until_it_has_proved_itself() {
     let mut items = Vec::new();
     for version in 1..=3 {
         let id = format!("vendor/image/redoubt/{version}.json");
-        world.vendor.add(world.folder.path(), &id, &[("redoubt.efi", &[version as u8; 9])]);
+        let uki = format!("redoubt_{version}.efi");
+        world.vendor.add(
+            world.folder.path(),
+            &id,
+            &[(uki.as_str(), [version as u8; 9].as_slice())],
+        );
         world.authority.desk.adopt(&world.vendor.desk, &id.parse().unwrap()).unwrap();
         items.push(id);
     }
@@ -53,6 +77,10 @@ fn an_image_is_on_trial_until_it_has_proved_itself() {
     assert!(refused.contains("never goes back"), "{refused}");
     run(&site, &["bundle", "activate", &items[1]]).unwrap();
     assert!(standing(&site, 2).contains("on trial"));
+    // Two operators said so; what root lays out must be an image of that version in itself, too.
+    let refused = take(&site, 1).unwrap_err();
+    assert!(refused.contains("redoubt_2.efi is no UKI"), "{refused}");
+    assert!(take(&site, 2).unwrap_err().contains("no image waits"));
     // The image that ran before says nothing of the one on trial.
     run(&site, &["self-test"]).unwrap();
     assert!(standing(&site, 2).contains("on trial"));

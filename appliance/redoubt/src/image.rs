@@ -19,6 +19,8 @@ use bundle::names::{ItemId, Kind};
 use bundle::{Digest, Store, StoreError};
 use clap::{Args, Subcommand};
 use ledger::disk::Disk;
+use object::read::pe::PeFile64;
+use object::{Object, ObjectSection};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -120,12 +122,42 @@ pub fn running(os_release: &Path) -> Result<u64, Failure> {
     let name = os_release.display();
     let text =
         fs::read_to_string(os_release).map_err(|error| Failure::new(format!("{name}: {error}")))?;
-    let field = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        line.map(|value| value.trim_matches('"').to_owned())
-    };
-    let version = field("IMAGE_VERSION").and_then(|version| version.parse().ok());
-    version.ok_or_else(|| Failure::new(format!("{name} names no version of an image")))
+    version_of(&text).ok_or_else(|| Failure::new(format!("{name} names no version of an image")))
+}
+
+/// The version that os-release(5) has of an image.
+fn version_of(os_release: &str) -> Option<u64> {
+    let mut lines = os_release.lines();
+    let value = lines.find_map(|line| line.strip_prefix("IMAGE_VERSION="))?;
+    value.trim_matches('"').parse().ok()
+}
+
+/// The version that a UKI says it is of: what its signature covers, not what it is called.
+fn version_of_uki(uki: &Path) -> Result<u64, Failure> {
+    let name = uki.display();
+    let bytes = fs::read(uki).map_err(|error| Failure::new(format!("{name}: {error}")))?;
+    let no_uki = |error: &dyn std::fmt::Display| Failure::new(format!("{name} is no UKI: {error}"));
+    let file = PeFile64::parse(bytes.as_slice()).map_err(|error| no_uki(&error))?;
+    let section = file.section_by_name(".osrel").ok_or_else(|| no_uki(&"it has no .osrel"))?;
+    let text = section.data().map_err(|error| no_uki(&error))?;
+    let version = version_of(String::from_utf8_lossy(text).trim_end_matches('\0'));
+    version.ok_or_else(|| no_uki(&"its .osrel names no version of an image"))
+}
+
+/// Whether the loader will start this version at every boot, whatever happens to it.
+///
+/// # Errors
+/// Where it still counts tries.
+pub fn is_blessed(ukis: &Path, version: u64) -> Result<(), Failure> {
+    let counted = format!("_{version}+");
+    let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    match entries(ukis)?.iter().filter_map(name).find(|name| name.contains(&counted)) {
+        None => Ok(()),
+        Some(name) => {
+            let error = format!("the loader still counts tries of {name}");
+            Err(Failure::new(error).hint("once it is blessed no other image opens the data"))
+        }
+    }
 }
 
 impl Places {
@@ -197,6 +229,13 @@ impl Places {
             }
             // Copies: links would not be taken.
             fs::copy(files.join(name), out.join(name)).map_err(failed)?;
+        }
+        // A store that somebody has changed might call an old image by a new name.
+        let uki = out.join(format!("{}_{}.efi", id.name, id.version));
+        let version = version_of_uki(&uki)?;
+        if version != id.version {
+            let error = format!("{id} has an image that says it is version {version}");
+            return Err(Failure::new(error).hint("the box goes on with the image that runs"));
         }
         screen::show(&format!("{id}: {} files are whole\n", manifest.files.len()))
     }
@@ -361,6 +400,65 @@ mod tests {
         fs::write(path("short"), &whole[..100]).unwrap();
         mend(&path("file"), &path("short")).unwrap();
         assert_eq!(fs::read(path("short")).unwrap(), whole);
+    }
+
+    #[test]
+    fn an_image_is_blessed_once_nothing_counts_its_tries() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str| fs::write(folder.path().join(name), "").unwrap();
+        ["redoubt_1.efi", "redoubt_2+1-2.efi", "redoubt_22+3.efi"].into_iter().for_each(put);
+        assert!(is_blessed(folder.path(), 1).is_ok());
+        let error = is_blessed(folder.path(), 2).unwrap_err().to_string();
+        assert!(error.contains("counts tries of redoubt_2+1-2.efi"), "{error}");
+        fs::remove_file(folder.path().join("redoubt_2+1-2.efi")).unwrap();
+        assert!(is_blessed(folder.path(), 2).is_ok());
+        assert!(is_blessed(&folder.path().join("nowhere"), 2).is_err());
+    }
+
+    #[test]
+    fn a_uki_is_of_the_version_that_it_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("uki.efi");
+        let version = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            version_of_uki(&path)
+        };
+        let refused = |bytes: &[u8]| version(bytes).unwrap_err().to_string();
+        assert_eq!(version(&uki(b".osrel\0\0", b"ID=x\nIMAGE_VERSION=\"7\"\n\0\0")).unwrap(), 7);
+        assert!(refused(&uki(b".osrel\0\0", b"ID=x\n")).contains("names no version"));
+        assert!(refused(&uki(b".linux\0\0", b"IMAGE_VERSION=7\n")).contains("no .osrel"));
+        assert!(refused(b"MZ and nothing").contains("is no UKI"));
+        let whole = uki(b".osrel\0\0", b"IMAGE_VERSION=7\n");
+        for len in 0..whole.len() - 16 {
+            assert!(version(&whole[..len]).is_err(), "cut at {len}");
+        }
+    }
+
+    /// A program of the UEFI with one section.
+    fn uki(name: &[u8; 8], data: &[u8]) -> Vec<u8> {
+        const HEADER: usize = 64;
+        const OPTIONAL: usize = 240;
+        const AT: usize = HEADER + 24 + OPTIONAL + 40;
+        let mut bytes = vec![0; AT];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(0, b"MZ");
+        put(60, &(HEADER as u32).to_le_bytes());
+        put(HEADER, b"PE\0\0");
+        put(HEADER + 4, &0x8664_u16.to_le_bytes());
+        put(HEADER + 6, &1_u16.to_le_bytes());
+        put(HEADER + 20, &(OPTIONAL as u16).to_le_bytes());
+        put(HEADER + 24, &0x20b_u16.to_le_bytes());
+        // So many data directories.
+        put(HEADER + 24 + 108, &16_u32.to_le_bytes());
+        let section = HEADER + 24 + OPTIONAL;
+        put(section, name);
+        let len = (data.len() as u32).to_le_bytes();
+        put(section + 8, &len);
+        put(section + 12, &4096_u32.to_le_bytes());
+        put(section + 16, &len);
+        put(section + 20, &(AT as u32).to_le_bytes());
+        bytes.extend_from_slice(data);
+        bytes
     }
 
     #[test]

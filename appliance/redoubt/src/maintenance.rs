@@ -15,7 +15,8 @@ const TEXT: &str = "\x1b[2J\x1b[H\x1b[1;37;41m  Redoubt: maintenance  \x1b[0m
 
   The data of this box do not open: its TPM does not give their key away. That is so
   when the disk was put into another machine, when the firmware's settings have changed,
-  or when an image runs that this box does not take.
+  when an image runs that this box does not take, or when somebody has put settings for
+  it on the first partition. A disk with errors is another reason.
 
     1  open the data with the recovery key
     2  erase all data, and begin anew with site.toml

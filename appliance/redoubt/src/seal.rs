@@ -1,11 +1,13 @@
 //! `redoubt seal`: which images open the box's data. Run by root on a box that was started from an
 //! image; what changes the LUKS2 header is systemd-cryptenroll.
 //!
-//! A key slot is bound to two values of the TPM: PCR 7, the Secure Boot policy, and PCR 11, which
-//! one image alone makes, and only until it has found its root. The image that runs and the one on
-//! trial have a slot each. Once an image has proved good every other slot goes: an older image that
-//! somebody puts back, signed or not, opens nothing. For people there is a recovery key; it lies in
-//! the data that it opens, and is shown as long as nobody has taken the box over.
+//! A key slot is bound to three values of the TPM: PCR 7, the Secure Boot policy; PCR 11, which one
+//! image alone makes, and only until it has found its root; PCR 12, which is nothing as long as
+//! nobody gives the image credentials, add-ons or words for its command line. The image that runs
+//! and the one on trial have a slot each. Once an image has proved good every other slot goes: an
+//! older image that somebody puts back, signed or not, opens nothing. For people there is a
+//! recovery key; it lies in the data that it opens, and is shown as long as nobody has taken the
+//! box over.
 
 use std::fs;
 use std::io::Write;
@@ -18,7 +20,7 @@ use ledger::disk::Disk;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::{pairing, screen};
+use crate::{image, pairing, screen};
 
 const KEY_FILE: &str = "recovery-key";
 const SLOTS_FILE: &str = "slots.json";
@@ -36,6 +38,7 @@ const SHOWN_MODE: u32 = 0o640;
 struct Registers {
     pcr_7: String,
     pcr_11: String,
+    pcr_12: String,
 }
 
 /// What the slots of the LUKS2 header are for.
@@ -86,10 +89,17 @@ pub enum Seal {
         #[arg(long, value_name = "FILE")]
         pcr_11: PathBuf,
     },
-    /// The image that runs is good: no other one opens the data.
+    /// The image that runs is good: no other one opens the data. Fails while the loader still
+    /// counts its tries: another one may have to start.
     Good {
         #[command(flatten)]
         places: Places,
+        /// Where the loader counts tries, in the names of UKIs.
+        #[arg(long, value_name = "FOLDER", default_value = "/efi/EFI/Linux")]
+        ukis: PathBuf,
+        /// What the running image says of itself, os-release(5).
+        #[arg(long, value_name = "FILE", default_value = "/usr/lib/os-release")]
+        os_release: PathBuf,
     },
 }
 
@@ -99,7 +109,10 @@ impl Seal {
         match self {
             Seal::Early { places } => places.early(),
             Seal::Trial { places, pcr_11 } => places.trial(&pcr_11),
-            Seal::Good { places } => places.good(),
+            Seal::Good { places, ukis, os_release } => {
+                image::is_blessed(&ukis, image::running(&os_release)?)?;
+                places.good()
+            }
         }
     }
 }
@@ -107,7 +120,8 @@ impl Seal {
 impl Registers {
     /// As systemd-cryptenroll is told it.
     fn argument(&self) -> String {
-        format!("--tpm2-pcrs=7:sha256={}+11:sha256={}", self.pcr_7, self.pcr_11)
+        let Registers { pcr_7, pcr_11, pcr_12 } = self;
+        format!("--tpm2-pcrs=7:sha256={pcr_7}+11:sha256={pcr_11}+12:sha256={pcr_12}")
     }
 }
 
@@ -123,7 +137,7 @@ impl Places {
     /// # Errors
     /// For a wrong key, too.
     pub fn recover(&self, key: &str) -> Result<(), Failure> {
-        let booted = Registers { pcr_7: self.register(7)?, pcr_11: self.register(11)? };
+        let booted = self.registers()?;
         let mut file = tempfile::NamedTempFile::new_in(self.run.parent().unwrap_or(&self.run))
             .map_err(|error| Failure::new(format!("no place for the key: {error}")))?;
         file.write_all(key.trim().as_bytes()).map_err(Failure::new)?;
@@ -147,7 +161,7 @@ impl Places {
     }
 
     fn bind_first(&self) -> Result<(), Failure> {
-        let booted = Registers { pcr_7: self.register(7)?, pcr_11: self.register(11)? };
+        let booted = self.registers()?;
         let failed = |error| Failure::new(format!("{}: {error}", self.run.display()));
         fs::write(self.run.join(BOOTED_FILE), json(&booted)?).map_err(failed)?;
         if self.slots()?.is_none() {
@@ -184,7 +198,7 @@ impl Places {
             return screen::show("this image opens the data already\n");
         }
         let booted = self.booted()?;
-        self.bind(&[], &Registers { pcr_7: booted.pcr_7, pcr_11: wanted.to_owned() })?;
+        self.bind(&[], &Registers { pcr_11: wanted.to_owned(), ..booted })?;
         self.keep(&Slots { trial: Some(wanted.to_owned()), ..slots })?;
         screen::show("the image on trial opens the data, too\n")
     }
@@ -247,6 +261,11 @@ impl Places {
             .open(&path)
             .map_err(failed)?;
         file.write_all(&key).map_err(failed)
+    }
+
+    fn registers(&self) -> Result<Registers, Failure> {
+        let [pcr_7, pcr_11, pcr_12] = [7, 11, 12].map(|number| self.register(number));
+        Ok(Registers { pcr_7: pcr_7?, pcr_11: pcr_11?, pcr_12: pcr_12? })
     }
 
     fn register(&self, number: u8) -> Result<String, Failure> {
@@ -322,7 +341,7 @@ mod tests {
         }
 
         fn boot(&self, pcr_7: &str, pcr_11: &str) {
-            for (number, value) in [("7", pcr_7), ("11", pcr_11)] {
+            for (number, value) in [("7", pcr_7), ("11", pcr_11), ("12", "0")] {
                 fs::write(self.path("tpm").join(number), value.repeat(HEX_LEN)).unwrap();
             }
         }
@@ -355,7 +374,8 @@ mod tests {
         own.places().early().unwrap();
         let calls = own.calls();
         assert!(calls[0].contains("--unlock-tpm2-device=auto --wipe-slot=recovery --recovery-key"));
-        let bound = format!("7:sha256={}+11:sha256={}", "a".repeat(64), "1".repeat(64));
+        let [a, one, nothing] = ["a", "1", "0"].map(|digit| digit.repeat(HEX_LEN));
+        let bound = format!("7:sha256={a}+11:sha256={one}+12:sha256={nothing}");
         assert!(calls[1].contains(&bound) && calls[1].contains("--wipe-slot=tpm2"), "{calls:?}");
         assert_eq!(fs::read_to_string(own.path("run/recovery-key")).unwrap(), "key-of-words");
         own.places().early().unwrap();
@@ -367,7 +387,7 @@ mod tests {
         own.places().trial(&own.path("pcr11")).unwrap();
         let calls = own.calls();
         assert!(calls.len() == 1 && !calls[0].contains("--wipe-slot"), "{calls:?}");
-        assert!(calls[0].contains(&format!("11:sha256={}", "2".repeat(64))));
+        assert!(calls[0].contains(&format!("11:sha256={}+12:", "2".repeat(64))));
 
         own.boot("a", "2");
         own.places().early().unwrap();
