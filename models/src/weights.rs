@@ -159,12 +159,12 @@ impl Weights {
         Ok(Weight { shape: &info.shape, dtype: info.dtype, bytes })
     }
 
-    /// A tensor is not read soon; one that is not there never is.
-    pub fn unused(&self, name: &str) {
+    /// So many bytes of a tensor, from its first on, are not read soon.
+    pub fn unused(&self, name: &str, bytes: usize) {
         if let Some(info) = self.tensors().get(name) {
             let start = usize::try_from(info.offset).expect("offset lies inside mapped bytes");
             let len = usize::try_from(info.bytes).expect("extent lies inside mapped bytes");
-            self.bytes.unused(start..start + len);
+            self.bytes.unused(start..start + len.min(bytes));
         }
     }
 

@@ -26,7 +26,7 @@ use models::plan::{Plan, Step};
 use models::weights::Weights;
 
 use crate::ComputeError;
-use crate::batch::{Batch, Computed, Logits};
+use crate::batch::{Batch, Computed, Logits, Row};
 use crate::elementwise::add_bias;
 use crate::executor::Executor;
 use crate::limits::{Limits, merged, places};
@@ -115,7 +115,10 @@ impl Matrix {
     fn load(pool: &Pool, weights: &Weights, name: &str) -> Result<Matrix, ComputeError> {
         let weight = weights.tensor(name)?;
         Ok(match Kind::of(weight.dtype, weight.shape[1]) {
-            Some(kind) => Matrix::Packed(Packed::pack(pool, &weight, kind)?),
+            Some(kind) => {
+                let release = |bytes| weights.unused(name, bytes);
+                Matrix::Packed(Packed::pack(pool, &weight, kind, release)?)
+            }
             None => Matrix::Stored(Linear::load(weights, name, Mode::Serving)?),
         })
     }
@@ -172,16 +175,8 @@ impl Cpu {
             });
             done += weight.bytes.len() as u64;
             progress(done);
-            if let Some(Loaded::Matrix(Matrix::Packed(_))) = loaded.last() {
-                weights.unused(&info.name);
-            }
         }
-        let head = projection.map(|index| {
-            let name = &plan.weights[index].name;
-            let head = Matrix::load(&pool, weights, name)?;
-            weights.unused(name);
-            Ok::<Matrix, ComputeError>(head)
-        });
+        let head = projection.map(|index| Matrix::load(&pool, weights, &plan.weights[index].name));
         let head = head.transpose()?;
         let limits = Limits {
             blocks,
@@ -229,17 +224,12 @@ impl Cpu {
         weights.sum::<usize>() + self.head.as_ref().map_or(0, of)
     }
 
-    /// The head: its steps over all wanted rows, then hidden rows of these and logits of those.
-    fn finish(&mut self, batch: &Batch<'_>) -> Result<Computed, ComputeError> {
+    /// Hidden rows of these and logits of those, out of the rows that were kept.
+    fn finish(&mut self, batch: &Batch<'_>, kept: &[u32]) -> Result<Computed, ComputeError> {
         let plan = Arc::clone(&self.plan);
-        let kept = merged(batch.outputs, batch.hidden);
-        slots::keep_rows(&mut self.slots, &plan, &kept);
-        for step in &plan.head.steps {
-            self.run(step, batch)?;
-        }
-        let hidden = slots::hidden(&self.slots, &plan, &places(batch.hidden, &kept));
+        let hidden = slots::hidden(&self.slots, &plan, &places(batch.hidden, kept));
         if kept.len() > batch.outputs.len() {
-            slots::keep_rows(&mut self.slots, &plan, &places(batch.outputs, &kept));
+            slots::keep_rows(&mut self.slots, &plan, &places(batch.outputs, kept));
         }
         Ok(Computed { logits: self.logits(batch.outputs.len())?, hidden })
     }
@@ -325,12 +315,25 @@ impl Executor for Cpu {
             slot.resize(batch.rows.len() * info.width, 0.0);
         }
         self.turn_rows(batch);
-        let steps: &mut dyn Iterator<Item = &Step> =
-            &mut plan.embed.iter().chain(plan.layers.iter().flatten());
-        for step in steps {
+        // What the last layer's attention and all after it compute, only wanted rows are for.
+        let attends = |step: &Step| matches!(step, Step::Attention { .. });
+        let (last, others) = plan
+            .layers
+            .split_last()
+            .map_or((&[][..], &[][..]), |(last, others)| (last.as_slice(), others));
+        let (of_all, of_wanted) =
+            last.split_at(last.iter().position(attends).unwrap_or(last.len()));
+        for step in plan.embed.iter().chain(others.iter().flatten()).chain(of_all) {
             self.run(step, batch)?;
         }
-        self.finish(batch)
+        let kept = merged(batch.outputs, batch.hidden);
+        slots::keep_rows(&mut self.slots, &plan, &kept);
+        let rows: Vec<Row> = kept.iter().map(|&row| batch.rows[row as usize]).collect();
+        let wanted = Batch { rows: &rows, ..*batch };
+        for step in of_wanted.iter().chain(&plan.head.steps) {
+            self.run(step, &wanted)?;
+        }
+        self.finish(batch, &kept)
     }
 
     fn copy_blocks(&mut self, pairs: &[(u32, u32)]) -> Result<(), ComputeError> {

@@ -10,8 +10,23 @@ pub fn cores() -> usize {
         let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
         std::fs::read_to_string(path).ok()
     };
-    let cores: BTreeSet<String> = (0..).map_while(siblings).collect();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    // One that is off has no siblings.
+    let cores: BTreeSet<String> =
+        numbers(allowed.unwrap_or_default()).filter_map(siblings).collect();
     if cores.is_empty() { may } else { may.min(cores.len()) }
+}
+
+/// The numbers of a list such as `0-3,8`.
+fn numbers(list: &str) -> impl Iterator<Item = usize> {
+    list.trim().split(',').flat_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        match (first.parse(), last.parse::<usize>()) {
+            (Ok(first), Ok(last)) => first..last.saturating_add(1),
+            _ => 0..0,
+        }
+    })
 }
 
 /// Bytes of memory that this process may use at most: the machine's, or what its control group has.
@@ -40,6 +55,14 @@ mod tests {
     fn there_is_a_core_and_no_more_than_threads() {
         let threads = std::thread::available_parallelism().unwrap().get();
         assert!((1..=threads).contains(&cores()), "{}", cores());
+    }
+
+    #[test]
+    fn lists_of_cores_are_read_as_linux_writes_them() {
+        let read = |list| numbers(list).collect::<Vec<_>>();
+        assert_eq!(read("\t0-3,8,10-11\n"), [0, 1, 2, 3, 8, 10, 11]);
+        assert_eq!(read("5"), [5]);
+        assert!(read("").is_empty() && read("a-b,3-").is_empty());
     }
 
     #[test]

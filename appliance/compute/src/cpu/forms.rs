@@ -6,10 +6,12 @@
 //!
 //! Source of the files' blocks: `ggml-common.h`; of their meaning, `ggml-quants.c`.
 
+mod panel;
 mod small;
 
 use super::isa::{Isa, LANES, LINE};
 use super::quantized::{LARGE, Large, SMALL};
+pub(super) use panel::{Panel, Unpacked};
 pub(super) use small::{Bf16, F16, Q40, Q41, Q50, Q51, Q80};
 
 type Line = [u8; LINE];

@@ -10,7 +10,7 @@ use memmap2::{Advice, MmapMut};
 use models::dtype::DType;
 use models::weights::Weight;
 
-use super::forms::{Bf16, F16, Form, Q4K, Q5K, Q6K, Q40, Q41, Q50, Q51, Q80};
+use super::forms::{Bf16, F16, Form, Panel, Q4K, Q5K, Q6K, Q40, Q41, Q50, Q51, Q80, Unpacked};
 use super::isa::{Isa, LANES, Tier, by_tier};
 use super::pool::Pool;
 use super::quantized::{LARGE, Large, SMALL, Small, large, small};
@@ -26,6 +26,10 @@ const ROWS_FEW: usize = 16;
 /// Chunks of work per thread: enough that one that is held up does not hold up the others.
 const CHUNKS_PER_THREAD: usize = 8;
 const GROUPS_PER_CHUNK_MAX: usize = 16;
+/// Of a file, packed before it is let go of.
+const SPAN_BYTES: usize = 4 << 20;
+/// Tiles of a group that are unpacked before rows meet them: their rows' sums are kept meanwhile.
+const PANELS: usize = 4;
 
 /// The packed forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,23 +200,39 @@ tiered! {
     }
 }
 
-/// Which of a batch's inputs a form reads.
+/// Which of a batch's inputs a form reads, and how it is computed for many rows.
 trait Reads: Form {
+    /// Whether two groups are unpacked together, see [`in_panels`].
+    const IS_UNPACKED: bool;
+
     fn of(inputs: &Inputs) -> &[Self::Input];
+    fn in_panels(tier: Tier, job: &Job<'_>, at: (usize, Range<usize>), panels: &mut Panels);
 }
 
 macro_rules! reads {
-    ($field:ident: $($form:ty),*) => {
+    ($field:ident: $($form:ty),*; $is_unpacked:literal $in_panels:expr) => {
         $(impl Reads for $form {
+            const IS_UNPACKED: bool = $is_unpacked;
+
             fn of(inputs: &Inputs) -> &[Self::Input] {
                 &inputs.$field
+            }
+
+            fn in_panels(
+                tier: Tier,
+                job: &Job<'_>,
+                (group, rows): (usize, Range<usize>),
+                panels: &mut Panels,
+            ) {
+                let compute: fn(Tier, &Job<'_>, usize, Range<usize>, &mut Panels) = $in_panels;
+                compute(tier, job, group, rows, panels);
             }
         })*
     };
 }
-reads!(large: Q4K, Q5K, Q6K);
-reads!(small: Q80, Q40, Q41, Q50, Q51);
-reads!(floats: F16, Bf16);
+reads!(large: Q4K, Q5K, Q6K; true in_panels::<Self>);
+reads!(small: Q80, Q40, Q41, Q50, Q51; false |_, _, _, _, _| {});
+reads!(floats: F16, Bf16; false |_, _, _, _, _| {});
 
 /// A matrix that maps `columns` to `rows`.
 pub(super) struct Packed {
@@ -223,11 +243,17 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// Packs a weight of two dimensions.
+    /// Packs a weight of two dimensions. `release` is called with how many of its bytes, from the
+    /// first on, are not read any more: file and packed weight are never in memory whole together.
     ///
     /// # Errors
     /// [`ComputeError::WeightMemory`] where there is no memory for it.
-    pub fn pack(pool: &Pool, weight: &Weight<'_>, kind: Kind) -> Result<Packed, ComputeError> {
+    pub fn pack(
+        pool: &Pool,
+        weight: &Weight<'_>,
+        kind: Kind,
+        release: impl Fn(usize),
+    ) -> Result<Packed, ComputeError> {
         let (rows, columns) = (weight.shape[0], weight.shape[1]);
         let group_bytes = columns / kind.tile_columns() * kind.tile_bytes();
         let bytes = rows.div_ceil(LANES) * group_bytes;
@@ -237,9 +263,14 @@ impl Packed {
         #[cfg(target_os = "linux")]
         let _ = tiles.advise(Advice::HugePage);
         let row_bytes = weight.bytes.len() / rows;
-        pool.for_each(&mut tiles[..bytes], group_bytes, |group, tiles| {
-            with_form!(kind, F => pack_group::<F>(weight.bytes, row_bytes, group, tiles));
-        });
+        let span = (SPAN_BYTES / (LANES * row_bytes)).max(1);
+        for (i, tiles) in tiles[..bytes].chunks_mut(span * group_bytes).enumerate() {
+            pool.for_each(tiles, group_bytes, |group, tiles| {
+                let group = i * span + group;
+                with_form!(kind, F => pack_group::<F>(weight.bytes, row_bytes, group, tiles));
+            });
+            release(((i + 1) * span * LANES * row_bytes).min(weight.bytes.len()));
+        }
         Ok(Packed { kind, rows, columns, tiles })
     }
 
@@ -360,14 +391,20 @@ impl Job<'_> {
             }
             return;
         }
+        let is_wide = self.tier.sums() >= 2 * ROWS;
+        let mut panels = Panels::new(F::IS_UNPACKED && is_wide);
         for first in (0..rows).step_by(ROWS_CACHED) {
             let rows = first..rows.min(first + ROWS_CACHED);
             let mut group = self.groups.start;
             // Two groups by eight rows where registers hold as many sums.
             let whole = rows.start + rows.len() / ROWS * ROWS;
-            while self.tier.sums() >= 2 * ROWS && group + 2 <= self.groups.end {
-                for row in (rows.start..whole).step_by(ROWS) {
-                    part::<F, ROWS, 2>(self.tier, self, group, row);
+            while is_wide && group + 2 <= self.groups.end {
+                if F::IS_UNPACKED {
+                    F::in_panels(self.tier, self, (group, rows.start..whole), &mut panels);
+                } else {
+                    for row in (rows.start..whole).step_by(ROWS) {
+                        part::<F, ROWS, 2>(self.tier, self, group, row);
+                    }
                 }
                 self.of_rows::<F>(group, whole..rows.end);
                 self.of_rows::<F>(group + 1, whole..rows.end);
@@ -449,6 +486,86 @@ fn products_on<I: Isa, F: Reads, const M: usize, const N: usize>(
             I::store(sum, &mut values);
             // SAFETY: a chunk's groups are given to one thread.
             unsafe { job.out.put(row + m, group + n, &values) };
+        }
+    }
+}
+
+/// Room for tiles of two groups that are unpacked, and for sums of so many rows with them.
+struct Panels {
+    tiles: Vec<[Panel; 2]>,
+    sums: Vec<[[f32; LANES]; 2]>,
+}
+
+impl Panels {
+    /// None where they are not wanted.
+    fn new(is_wanted: bool) -> Panels {
+        let count = |count: usize| if is_wanted { count } else { 0 };
+        Panels {
+            tiles: vec![[Panel::EMPTY; 2]; count(PANELS)],
+            sums: vec![[[0.0; LANES]; 2]; count(ROWS_CACHED)],
+        }
+    }
+}
+
+by_tier! {
+    /// Two groups with rows in eights: a few tiles of each are unpacked, then meet all rows.
+    fn in_panels[F: Reads + Unpacked][F](
+        job: &Job<'_>,
+        group: usize,
+        rows: Range<usize>,
+        panels: &mut Panels,
+    ) = in_panels_on
+}
+
+#[inline(always)]
+fn in_panels_on<I: Isa, F: Reads + Unpacked>(
+    job: &Job<'_>,
+    group: usize,
+    rows: Range<usize>,
+    panels: &mut Panels,
+) {
+    if 2 * ROWS > I::SUMS {
+        unreachable!("{ROWS} rows by two groups are not computed on this tier");
+    }
+    let count = job.matrix.columns / F::COLUMNS;
+    let tiles = [0, 1].map(|n| &job.matrix.tiles::<F>()[(group + n) * count..][..count]);
+    let inputs = F::of(job.inputs);
+    let all = &mut panels.sums[..rows.len()];
+    all.fill([[0.0; LANES]; 2]);
+    for first in (0..count).step_by(PANELS) {
+        let blocks = first..count.min(first + PANELS);
+        for b in blocks.clone() {
+            for n in 0..2 {
+                tiles[n][b].unpack::<I>(&mut panels.tiles[b - first][n]);
+            }
+        }
+        for (i, kept) in all.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+            let row = rows.start + i * ROWS;
+            let mut sums = [[I::floats(0.0); 2]; ROWS];
+            for m in 0..ROWS {
+                for n in 0..2 {
+                    sums[m][n] = I::load(&kept[m][n]);
+                }
+            }
+            for b in blocks.clone() {
+                let [one, other] = &panels.tiles[b - first];
+                let mut input = [&inputs[row * count + b]; ROWS];
+                for m in 0..ROWS {
+                    input[m] = &inputs[(row + m) * count + b];
+                }
+                F::add_panel::<I, ROWS, 2>([one, other], input, &mut sums);
+            }
+            for m in 0..ROWS {
+                for n in 0..2 {
+                    I::store(sums[m][n], &mut kept[m][n]);
+                }
+            }
+        }
+    }
+    for (row, sums) in rows.zip(all.iter()) {
+        for (n, values) in sums.iter().enumerate() {
+            // SAFETY: a chunk's groups are given to one thread.
+            unsafe { job.out.put(row, group + n, values) };
         }
     }
 }

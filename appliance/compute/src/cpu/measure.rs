@@ -67,8 +67,12 @@ pub fn product(
     let pool = Pool::new(threads);
     let kind = Kind::of(dtype, columns).expect("a type with a packed form");
     let bytes = random(rows * columns / dtype.block_len() * dtype.block_bytes());
-    let packed =
-        Packed::pack(&pool, &Weight { shape: &[rows, columns], dtype, bytes: &bytes }, kind)?;
+    let packed = Packed::pack(
+        &pool,
+        &Weight { shape: &[rows, columns], dtype, bytes: &bytes },
+        kind,
+        |_| {},
+    )?;
     drop(bytes);
     let x: Vec<f32> = (0..inputs * columns).map(|i| (i % 255) as f32 / 127.0 - 1.0).collect();
     let mut wanted = Wanted::default();

@@ -93,7 +93,7 @@ fn case(pool: &Pool, kind: (DType, &[usize]), rows: usize, columns: usize, n: us
     decode(dtype, &bytes, &mut decoded);
     let weight = Weight { shape: &[rows, columns], dtype, bytes: &bytes };
     let kind = Kind::of(dtype, columns).expect("a packed form");
-    let packed = Packed::pack(pool, &weight, kind).unwrap();
+    let packed = Packed::pack(pool, &weight, kind, |_| {}).unwrap();
     let x = (0..n * columns).map(|_| chance.float() * 10.0).collect();
     Case { packed, decoded, x }
 }
