@@ -20,15 +20,16 @@ const LEN_SHORT: usize = 20;
 /// Mean divergence in nats on a model this small, by what the inputs of products are rounded to.
 const KL_MAX: [(Precision, f64); 2] = [(Precision::Eight, 2e-3), (Precision::Sixteen, 1e-5)];
 
+fn row(sequence: u32, position: usize) -> Row {
+    let token = 300 + (position as u32 * (7 + sequence)) % 900;
+    Row { token, position: position as u32, sequence }
+}
+
 /// Two sequences of `len` tokens: every row of both, `chunk` of each at a time.
 fn run(model: &mut dyn Executor, len: usize, chunk: usize) -> Logits {
     let half = (BLOCKS / 2) as u32;
     let tables: [Vec<u32>; 2] = [(0..half).rev().collect(), (half..2 * half).collect()];
     let tables: Vec<&[u32]> = tables.iter().map(Vec::as_slice).collect();
-    let row = |sequence: u32, position: usize| {
-        let token = 300 + (position as u32 * (7 + sequence)) % 900;
-        Row { token, position: position as u32, sequence }
-    };
     let mut all = [Vec::new(), Vec::new()];
     let mut vocabulary_len = 0;
     for first in (0..len).step_by(chunk) {
@@ -43,6 +44,20 @@ fn run(model: &mut dyn Executor, len: usize, chunk: usize) -> Logits {
         all[1].extend_from_slice(logits.rows(count..2 * count));
     }
     Logits { vocabulary_len, values: all.concat() }
+}
+
+/// The last row of the first of those sequences, where no other one is wanted.
+fn run_for_last(model: &mut dyn Executor, chunk: usize) -> Vec<f32> {
+    let table: Vec<u32> = (0..(BLOCKS / 2) as u32).rev().collect();
+    let rows: Vec<Row> = (0..LEN).map(|position| row(0, position)).collect();
+    let mut last = Vec::new();
+    for rows in rows.chunks(chunk) {
+        let is_last = rows[rows.len() - 1].position as usize == LEN - 1;
+        let outputs: Vec<u32> = is_last.then_some(rows.len() as u32 - 1).into_iter().collect();
+        let batch = Batch { rows, tables: &[&table], outputs: &outputs, hidden: &[] };
+        last = model.step(&batch).unwrap().logits.values;
+    }
+    last
 }
 
 fn cpu(weights: &Weights, settings: Settings) -> Cpu {
@@ -87,6 +102,12 @@ fn check(weights: &Weights, dtype: DType, kv: KvType, (precision, kl_max): (Prec
         };
         assert!(!differs(0) && !differs(1), "{dtype}, {precision:?}, {what}: logits differ");
     };
+    let bits = |row: &[f32]| row.iter().map(|logit| logit.to_bits()).collect::<Vec<_>>();
+    for chunk in [32, LEN] {
+        let last = run_for_last(&mut cpu(weights, usual), chunk);
+        let is_same = bits(&last) == bits(found.row(LEN - 1));
+        assert!(is_same, "{dtype}, {precision:?}: the last row alone, chunks of {chunk}");
+    }
     for tier in Tier::all() {
         let settings = Settings { tier: Some(tier), threads: Some(1), ..usual };
         same(&format!("{tier:?}"), settings, LEN_SHORT, LEN_SHORT);

@@ -69,10 +69,11 @@ class Machine:
 
 
 def rounds(plan, path, chosen, given):
-    """{engine: {test: [figures]}}, engine after engine in every round."""
+    """{engine: {test: [figures]}}, engine after engine in every round, each round from another on."""
     found = {engine.name: {} for engine in chosen}
     for number in range(1, given.rounds + 1):
-        for engine in chosen:
+        first = number % len(chosen)
+        for engine in chosen[first:] + chosen[:first]:
             figures, mib = engines.run(engine, path, plan.threads, plan.tests, given.clock)
             for test, figure in [*figures.items(), ("MiB", mib)] if figures else []:
                 found[engine.name].setdefault(test, []).append(figure)

@@ -1,7 +1,7 @@
 """How far llama.cpp and we are from transformers on SmolLM2: mean KL divergence over the positions
-of tests/oracles/smollm2-logprobs.bin, the way tests/oracles.rs takes it:
+of tests/oracles/smollm2-logprobs.bin, the way tests/oracles.rs takes it. Fails where we are further.
 
-    faithful.py MODEL.gguf LOGITS       (as tests/examples/logits.rs writes them)
+    faithful.py MODEL.gguf NAME=LOGITS ...       (as tests/examples/logits.rs writes them)
 """
 import sys
 from pathlib import Path
@@ -43,21 +43,26 @@ def divergence(row, position):
 
 
 def main():
-    path, ours = sys.argv[1:3]
+    path, *given = sys.argv[1:]
     model = llama_cpp.Llama(path, n_ctx=CONTEXT, n_batch=512, n_ubatch=512, logits_all=True,
                             verbose=False)
-    logits = np.memmap(ours, "<f4", "r").reshape(-1, model.n_vocab())
-    totals, count = {"llama.cpp": 0.0, "Redoubt": 0.0}, 0
+    named = dict(each.split("=", 1) for each in given)
+    ours = {name: np.memmap(file, "<f4", "r").reshape(-1, model.n_vocab())
+            for name, file in named.items()}
+    totals, count = dict.fromkeys(["llama.cpp", *ours], 0.0), 0
     for ids, positions in sequences():
         model.reset()
         model.eval(ids.tolist())
-        rows = {"llama.cpp": model.scores[:len(ids)], "Redoubt": logits[count:count + len(ids)]}
+        rows = {name: logits[count:count + len(ids)] for name, logits in ours.items()}
+        rows["llama.cpp"] = model.scores[:len(ids)]
         for name, found in rows.items():
             totals[name] += sum(divergence(row.astype(np.float64), position)
                                 for row, position in zip(found, positions))
         count += len(ids)
     for name, total in totals.items():
         print(f"{name}: mean KL {total / count:.2e} over {count} positions")
+    if not all(0 <= totals[name] <= totals["llama.cpp"] for name in ours):
+        raise SystemExit("faithful.py: we are further off than llama.cpp")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ fn site() -> Site {
         fs::set_permissions(&staging, fs::Permissions::from_mode(0o770)).unwrap();
         let socket = |name: &str| folder.join(name).display().to_string();
         format!(
-            "[medium]\nstaging = '{}'\nimport_socket = '{}'\nrecords_socket = '{}'\n",
+            "console_socket = '{}'\n\n[medium]\nstaging = '{}'\nimport_socket = '{}'\n\
+             records_socket = '{}'\n",
+            socket("console.sock"),
             staging.display(),
             socket("import.sock"),
             socket("records.sock")
@@ -141,12 +143,18 @@ fn each_socket_takes_what_it_is_for() {
     for request in others {
         assert_eq!(status("import.sock", request), "404", "{request}");
         assert_eq!(status("records.sock", request), "404", "{request}");
+        assert_eq!(status("console.sock", request), "404", "{request}");
     }
+    assert_eq!(status("console.sock", "GET /console/board"), "200");
+    assert_eq!(status("import.sock", "GET /console/board"), "404");
+    assert_eq!(status("records.sock", "GET /console/board"), "404");
     assert_eq!(status("import.sock", "POST /records/begin"), "404");
     for request in ["POST /import/commit", "POST /import/label", "POST /v1/operator/status"] {
         assert_eq!(status("records.sock", request), "404", "{request}");
+        assert_eq!(status("console.sock", request), "404", "{request}");
     }
-    for socket in ["import.sock", "records.sock"] {
+    assert_eq!(status("console.sock", "POST /records/begin"), "404");
+    for socket in ["import.sock", "records.sock", "console.sock"] {
         let mode = fs::metadata(site.path(socket)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660, "{socket}");
     }

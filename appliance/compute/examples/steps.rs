@@ -1,7 +1,8 @@
 //! Times an executor on a model file:
 //!
 //!     cargo run --release -p compute --example steps -- FILE [--threads N] [--executor NAME]
-//!         [--kv f16|q8_0] [--precision eight|sixteen] [--clock wall|cpu] [TEST ...]
+//!         [--kv f16|q8_0] [--precision eight|sixteen] [--clock wall|cpu]
+//!         [--chunk ROWS] [TEST ...]
 //!
 //! Tests: `first-token` (seconds from the file to the first token of a short prompt), `prefill-N`
 //! (a prompt of N tokens), `decode-N` (behind N tokens), `streams-N` (N sequences decode together).
@@ -21,7 +22,7 @@ use rustix::time::{ClockId, clock_gettime};
 const DECODED: u32 = 64;
 /// Tokens that every sequence has before any is timed.
 const BEGUN: u32 = 16;
-/// Rows of a step, as the engine sends them.
+/// Rows of a step, as peers have them by default; the server sends fewer, for whoever waits.
 const CHUNK: usize = 512;
 
 type Failure = Box<dyn std::error::Error>;
@@ -31,6 +32,7 @@ struct Given {
     settings: Settings,
     is_reference: bool,
     clock: ClockId,
+    chunk: usize,
     tests: Vec<Test>,
 }
 
@@ -86,6 +88,7 @@ fn given() -> Result<Given, Failure> {
         settings: Settings::default(),
         is_reference: false,
         clock: ClockId::Monotonic,
+        chunk: CHUNK,
         tests: Vec::new(),
     };
     while let Some(argument) = arguments.next() {
@@ -99,6 +102,7 @@ fn given() -> Result<Given, Failure> {
                 let kinds = [("f16", KvType::F16), ("q8_0", KvType::Q8_0)];
                 given.settings.kv = one_of(&value()?, &kinds)?;
             }
+            "--chunk" => given.chunk = value()?.parse::<usize>()?.max(1),
             "--precision" => {
                 let kinds = [("eight", Precision::Eight), ("sixteen", Precision::Sixteen)];
                 given.settings.precision = one_of(&value()?, &kinds)?;
@@ -140,6 +144,7 @@ fn load(given: &Given, file: &Path, blocks: usize) -> Result<Box<dyn Executor>, 
 struct Running {
     model: Box<dyn Executor>,
     clock: ClockId,
+    chunk: usize,
     /// Tokens are other ones in every test: nothing is known from before.
     salt: u32,
 }
@@ -162,7 +167,7 @@ impl Running {
                 })
             })
             .collect();
-        for rows in rows.chunks(CHUNK) {
+        for rows in rows.chunks(self.chunk) {
             let outputs: Vec<u32> = (0..rows.len() as u32)
                 .filter(|&i| rows[i as usize].position + 1 == positions.end)
                 .collect();
@@ -199,7 +204,7 @@ fn main() -> Result<(), Failure> {
     let blocks = given.tests.iter().map(|test| test.blocks()).max().unwrap_or(1);
     let began = now(given.clock);
     let model = load(&given, &given.file, blocks)?;
-    let mut running = Running { model, clock: given.clock, salt: 0 };
+    let mut running = Running { model, clock: given.clock, chunk: given.chunk, salt: 0 };
     running.fill(1, 0..BEGUN)?;
     let first_token = now(given.clock) - began;
     for test in given.tests {

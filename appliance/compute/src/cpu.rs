@@ -330,7 +330,7 @@ impl Executor for Cpu {
         slots::keep_rows(&mut self.slots, &plan, &kept);
         let rows: Vec<Row> = kept.iter().map(|&row| batch.rows[row as usize]).collect();
         let wanted = Batch { rows: &rows, ..*batch };
-        for step in of_wanted.iter().chain(&plan.head.steps) {
+        for step in of_wanted.iter().chain(&plan.head.steps).filter(|_| !rows.is_empty()) {
             self.run(step, &wanted)?;
         }
         self.finish(batch, &kept)

@@ -72,6 +72,8 @@ pub struct Config {
     image: Option<ImageKeys>,
     /// Sockets and a folder for those users; whoever runs the server does it all, if not set.
     medium: Option<MediumKeys>,
+    /// Socket of whoever draws the screen; the operator's, if not set.
+    console_socket: Option<PathBuf>,
     /// mTLS: PEM file of the authorities whose clients are let in.
     tls_client_authorities: Option<PathBuf>,
     /// Positions per sequence; the model's own context bounds it.
@@ -111,6 +113,7 @@ impl Default for Config {
             first_operators: Vec::new(),
             image: None,
             medium: None,
+            console_socket: None,
             tls_client_authorities: None,
             context_len: None,
             memory_mib: None,
@@ -264,6 +267,11 @@ impl Config {
         own.unwrap_or_else(|| self.admin_socket())
     }
 
+    /// The socket that tells what stands on the screen.
+    pub fn console_socket(&self) -> PathBuf {
+        self.console_socket.clone().unwrap_or_else(|| self.admin_socket())
+    }
+
     /// Where an importer stages that is another user than the server.
     pub fn staging_of_another(&self) -> Option<&Path> {
         self.medium.as_ref().map(|medium| medium.staging.as_path())
@@ -321,7 +329,12 @@ impl Config {
             import: medium.import_socket.clone(),
             records: medium.records_socket.clone(),
         });
-        Ok(Listen { address: self.listen, admin_socket: self.admin_socket(), medium })
+        Ok(Listen {
+            address: self.listen,
+            admin_socket: self.admin_socket(),
+            medium,
+            console: self.console_socket.clone(),
+        })
     }
 }
 

@@ -86,14 +86,18 @@ impl Console {
     }
 
     async fn look(&self, config: &Config) -> Seen {
-        let status = call(&config.admin_socket(), Method::GET, "/admin/status", None).await.ok();
+        let asked = call(&config.console_socket(), Method::GET, "/console/board", None).await;
+        let (status, codes) = match asked {
+            Ok(mut board) => (Some(board["status"].take()), told(&board["pairing_codes"])),
+            Err(_) => (None, codes(&config.state_dir)),
+        };
         let served = status.as_ref().and_then(|s| s["certificate"]["fingerprint"].as_str());
         Seen {
             fingerprint: served.map(str::to_owned).or_else(|| kept(config)),
             status,
             host_name: read("/proc/sys/kernel/hostname").trim().to_owned(),
             addresses: addresses(&read("/proc/net/fib_trie")),
-            codes: codes(&config.state_dir),
+            codes,
             trouble: self.trouble.iter().find_map(|path| left(path)),
             stick: last(&self.stick).and_then(left),
             recovery_key: left(&self.recovery_key),
@@ -105,6 +109,11 @@ impl Console {
 fn kept(config: &Config) -> Option<String> {
     let files = config.tls().ok()??;
     Some(Certificate::open(&Disk::real(), files).ok()?.fingerprint())
+}
+
+fn told(codes: &Value) -> Vec<String> {
+    let codes = codes.as_array().into_iter().flatten();
+    codes.filter_map(|code| Some(code.as_str()?.to_owned())).collect()
 }
 
 fn read(path: &str) -> String {

@@ -13,10 +13,11 @@ use crate::{reset, screen as terminal, seal};
 
 const TEXT: &str = "\x1b[2J\x1b[H\x1b[1;37;41m  Redoubt: maintenance  \x1b[0m
 
-  The data of this box do not open: its TPM does not give their key away. That is so
-  when the disk was put into another machine, when the firmware's settings have changed,
-  when an image runs that this box does not take, or when somebody has put settings for
-  it on the first partition. A disk with errors is another reason.
+  The data of this box do not open: its TPM does not give their key away.
+  That is so when the disk was put into another machine, when the firmware's
+  settings have changed, when an image runs that this box does not take, or
+  when somebody has put settings for it on the first partition. A disk with
+  errors is another reason.
 
     1  open the data with the recovery key
     2  erase all data, and begin anew with site.toml
@@ -107,5 +108,10 @@ mod tests {
         check("quit\n", None);
         let end = ask(&mut "1\n".as_bytes(), &mut Vec::new()).unwrap_err();
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn the_text_fits_a_screen_of_80_columns() {
+        assert!(TEXT.lines().skip(1).all(|line| line.chars().count() <= 78));
     }
 }

@@ -85,7 +85,8 @@ pub struct Apply {
     /// Where an importer stages that is a user of its own; the server's own importer without one.
     #[arg(long, value_name = "FOLDER", requires = "sockets")]
     staging: Option<PathBuf>,
-    /// Folders for its socket and for that of whoever writes records: 'import' and 'records' below.
+    /// Folders for its socket, for that of whoever writes records and of whoever draws the screen:
+    /// 'import', 'records' and 'console' below.
     #[arg(long, value_name = "FOLDER", requires = "staging")]
     sockets: Option<PathBuf>,
     /// The kernel's host name.
@@ -160,12 +161,13 @@ impl Apply {
         });
         let failed = failed.map(|version| format!("failed = {version}\n")).unwrap_or_default();
         Ok(format!(
-            "listen = \"{}\"\nstate_dir = {}\nmodels = {}\ntls_names = {}\n{}\n[image]\n\
+            "listen = \"{}\"\nstate_dir = {}\nmodels = {}\ntls_names = {}\n{}{}\n[image]\n\
              running = {}\n{failed}{}",
             SocketAddr::new(settings.address.unspecified(), HTTPS_PORT),
             quoted(&self.places.state_dir.to_string_lossy()),
             list(&models),
             list(&settings.names()),
+            self.console(),
             operators.collect::<String>(),
             self.places.running()?,
             self.medium(),
@@ -174,6 +176,14 @@ impl Apply {
 }
 
 impl Apply {
+    /// Where the screen is drawn by a user of its own.
+    fn console(&self) -> String {
+        let socket = self.sockets.as_ref().map(|sockets| sockets.join("console/socket"));
+        let line =
+            |socket: &Path| format!("console_socket = {}\n", quoted(&socket.to_string_lossy()));
+        socket.as_deref().map(line).unwrap_or_default()
+    }
+
     /// Where sticks are read and written by users of their own.
     fn medium(&self) -> String {
         let (Some(staging), Some(sockets)) = (&self.staging, &self.sockets) else {
@@ -267,6 +277,7 @@ mod tests {
         assert_eq!(config.staging_of_another(), Some(own.path("staging").as_path()));
         assert_eq!(config.import_socket(), own.path("sockets/import/socket"));
         assert_eq!(config.records_socket(), own.path("sockets/records/socket"));
+        assert_eq!(config.console_socket(), own.path("sockets/console/socket"));
         let tried = "{\"version\": 2, \"boot_id\": \"before\"}";
         fs::write(own.path("tried.json"), tried).unwrap();
         own.apply().unwrap();

@@ -29,6 +29,20 @@ pub(crate) async fn status(
     Ok(axum::Json(told?))
 }
 
+/// `GET /console/board`: the status, and the pairing codes that nobody has used, for whoever stands
+/// before the box.
+pub(crate) async fn board(
+    extract::State(state): extract::State<Shared>,
+) -> Result<impl IntoResponse, ApiError> {
+    let told = tokio::task::spawn_blocking(move || {
+        let codes = state.pairing_codes().map_err(|error| operator::answer(&error))?;
+        let codes: Vec<String> = codes.iter().map(ToString::to_string).collect();
+        Ok::<_, ApiError>(json!({"status": status_of(&state)?, "pairing_codes": codes}))
+    });
+    let told = told.await.map_err(|_| ApiError::internal("The status cannot be told."))?;
+    Ok(axum::Json(told?))
+}
+
 /// What runs here.
 ///
 /// # Errors

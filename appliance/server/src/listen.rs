@@ -38,6 +38,9 @@ pub struct Listen {
     pub admin_socket: PathBuf,
     /// Sockets for other users of the box; none where whoever has the operator's does it all.
     pub medium: Option<MediumSockets>,
+    /// Socket of whoever draws the screen, in a folder whose group it is; none where whoever has
+    /// the operator's does it.
+    pub console: Option<PathBuf>,
 }
 
 /// Sockets for those who read and write sticks, each in a folder whose group they are.
@@ -125,6 +128,9 @@ impl Server {
         if let Some(MediumSockets { import, records }) = &listen.medium {
             doors.push(Door::open(import, OWNER_AND_GROUP, router::import_alone).await?);
             doors.push(Door::open(records, OWNER_AND_GROUP, router::records_alone).await?);
+        }
+        if let Some(console) = &listen.console {
+            doors.push(Door::open(console, OWNER_AND_GROUP, router::console_alone).await?);
         }
         Ok(Server { state, tcp, doors, tls })
     }

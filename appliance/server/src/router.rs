@@ -50,6 +50,16 @@ fn leaving() -> Router<Shared> {
         .route("/records/entries", post(records::entries))
 }
 
+/// What whoever draws the screen may ask for.
+fn console() -> Router<Shared> {
+    Router::new().route("/console/board", get(admin::board))
+}
+
+/// What is served over the Unix socket of whoever draws the screen.
+pub(crate) fn console_alone(state: &Shared) -> Router {
+    finish(console(), state)
+}
+
 /// What is served over the import's own Unix socket: what came on a stick, and requests that
 /// operators signed, which count by their signatures alone.
 pub(crate) fn import_alone(state: &Shared) -> Router {
@@ -76,7 +86,8 @@ pub(crate) fn local(state: &Shared) -> Router {
             .route("/admin/image/good", post(image::good))
             .route("/admin/trust", post(admin::trust))
             .merge(import())
-            .merge(leaving()),
+            .merge(leaving())
+            .merge(console()),
         state,
     );
     admin.layer(middleware::from_fn(|mut request: Request<Body>, next: Next| async {

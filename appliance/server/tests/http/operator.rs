@@ -54,7 +54,7 @@ fn a_path_that_is_taken_is_left_alone() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let bind = |admin_socket| {
         let address = ([127, 0, 0, 1], 0).into();
-        let listen = Listen { address, admin_socket, medium: None };
+        let listen = Listen { address, admin_socket, medium: None, console: None };
         runtime.block_on(Server::bind(&listen, Arc::clone(&site.state))).err().unwrap()
     };
     assert!(matches!(bind(site.socket.clone()), ListenError::SocketInUse { .. }));

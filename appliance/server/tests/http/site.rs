@@ -122,7 +122,7 @@ impl Site {
         }
         let socket = folder.path().join("admin.sock");
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listen = Listen { address, admin_socket: socket.clone(), medium: None };
+        let listen = Listen { address, admin_socket: socket.clone(), medium: None, console: None };
         let (stop, stopped) = oneshot::channel();
         let (hurry, hurried) = oneshot::channel();
         let (bound, address) = std::sync::mpsc::channel();
