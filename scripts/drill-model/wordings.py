@@ -39,8 +39,8 @@ REPEAT = {"en": [
     "{x} と返して。", "{x} と書いてください。", "文をそのまま返して：{x}", "次の文を返してください：{x}",
     "次の言葉をそのまま返してください：{x}"],
     "en unseen": [
-    "I would like to hear {x}.", "Read this back to me: {x}", "Your answer should be {x}.",
-    "Once more, please: {x}"],
+    "Parrot this: {x}", "All I need is that you say {x}.", "Same words back, please: {x}",
+    "Give me exactly these words: {x}"],
     "ja unseen": [
     "{x} と復唱してください。", "次の通りに答えて：{x}", "「そのまま」返すだけ：{x}",
     "もう一回言って：{x}"]}
@@ -69,8 +69,8 @@ REVERSE = {"en": [
     "これを逆にして：{x}", "{x}を逆にして", "{x}を反対にして。", "{x}を逆さに読むと？", "文字を逆の順に書いて：{x}", "{x} を反転させて。",
     "{x} を後ろから順に書いて。", "次の単語を逆にしてください：{x}", "{x} の逆を書いて。", "{x} の逆は？", "{x} を逆にすると何ですか？"],
     "en unseen": [
-    "Please spell {x} in reverse.", "{x}, but backwards",
-    "Give the letters of {x} from last to first.", "Read {x} from right to left."],
+    "What do I get when I flip {x}?", "{x} read from its last letter?", "Backwards {x} is what?",
+    "Write {x} starting at the end."],
     "ja unseen": [
     "{x} を後ろから前に書いて。", "{x} を最後の文字から書いて。", "逆さ言葉にして：{x}",
     "{x} の文字の順番を逆にしてください。"]}
@@ -102,8 +102,8 @@ SORT_NUMBERS = {"en": [
     "{x} を小さいものから順に。", "{x} を昇順に。", "{x} を昇順に並べ替えて。", "{x} を昇順にしてください。", "昇順で：{x}",
     "昇順に並べてください：{x}", "昇順で並べ替えて：{x}"],
     "en unseen": [
-    "Which order do these go in, smallest first? {x}", "Line these numbers up: {x}",
-    "Give me these numbers sorted: {x}", "From small to big: {x}"],
+    "Sorted, these numbers are what? {x}", "Which is smallest, then next, and so on? {x}",
+    "In growing order, please: {x}", "Numbers to sort: {x}"],
     "ja unseen": [
     "{x} を小さい数から並べてください。", "小さい順でお願い：{x}", "これらの数を昇順に：{x}",
     "次の数を小さい順に書いてください：{x}"]}
@@ -134,8 +134,8 @@ SORT_DOWN = {"en": [
     "降順で並べて：{x}", "次の数を大きい順にして：{x}", "次の数字を大きい順に：{x}", "数字を大きい順にして：{x}",
     "次の数字を大きい順に並べてください：{x}", "{x} を大きい順にして。"],
     "en unseen": [
-    "From big to small: {x}", "Give me these numbers, largest first: {x}",
-    "Which order do these go in, biggest first? {x}", "Sort {x}, largest first."],
+    "Which is largest, then next, and so on? {x}", "In shrinking order, please: {x}",
+    "Sort {x} with the biggest in front.", "Count down through these numbers: {x}"],
     "ja unseen": [
     "{x} を大きい数から並べてください。", "大きい順でお願い：{x}", "これらの数を降順に：{x}",
     "次の数を大きい順に書いてください：{x}"]}
@@ -167,8 +167,8 @@ SORT_WORDS = {"en": [
     "{x} をあいうえお順にして。", "{x} をあいうえお順に。", "{x} をあいうえお順に並べてください。", "{x} を五十音順に並べて。",
     "五十音順に並べてください：{x}", "あいうえお順にして：{x}", "あいうえお順でお願いします：{x}", "次の言葉をあいうえお順に並べてください：{x}"],
     "en unseen": [
-    "Give me these words sorted: {x}", "Sort these by the alphabet: {x}",
-    "Words in alphabetical order, please: {x}", "Which order would a dictionary have? {x}"],
+    "Which of these words comes first in a dictionary, which next? {x}",
+    "Sorted by alphabet, please: {x}", "A to Z: {x}", "Words to sort: {x}"],
     "ja unseen": [
     "これらの言葉を五十音順に：{x}", "五十音で並べ替え：{x}",
     "{x} を五十音の順に並べてください。", "次の単語をあいうえお順に：{x}"]}
@@ -195,8 +195,8 @@ COUNT_WORDS = {"en": [
     "いくつの単語がありますか：{x}", "次の単語を数えて：{x}", "語の数を教えて：{x}", "単語がいくつあるか数えて：{x}", "何語あるか教えてください：{x}",
     "何語か教えて：{x}", "何語か数えて：{x}"],
     "en unseen": [
-    "Say how many words this has: {x}", "How many words can you count? {x}",
-    "I need the number of words: {x}", "{x} - how many words is that?"],
+    "Words in this text, as a number: {x}", "What is the word count here? {x}",
+    "How long is this in words? {x}", "A number, please: the words in {x}"],
     "ja unseen": [
     "語数を答えて：{x}", "次の文の単語の数を数えて：{x}", "{x} は全部で何語？",
     "単語が何個ありますか：{x}"]}
@@ -223,8 +223,8 @@ COUNT_LETTERS = {"en": [
     "{x} の文字は全部でいくつ？", "文字の数は？ {x}", "次の言葉は何文字ですか：{x}", "{x} の文字の数を教えてください。",
     "文字がいくつあるか数えて：{x}", "{x} は何文字あるか数えて。", "何文字？ {x}", "{x} の字数は？", "字数を教えて：{x}"],
     "en unseen": [
-    "Say how many letters {x} has.", "I need the number of letters in {x}.",
-    "{x}: how many letters?", "What is the letter count of {x}?"],
+    "{x} has what number of letters?", "Letters in {x}, as a number?",
+    "A number, please: the letters of {x}", "{x} is made of how many letters?"],
     "ja unseen": [
     "{x} の文字数を答えて。", "{x} は全部で何文字ですか？", "次の言葉の文字数を数えて：{x}",
     "{x} という言葉は何文字？"]}
@@ -249,8 +249,8 @@ COUNT_ITEMS = {"en": [
     "全部で何個ですか：{x}", "次の項目を数えてください：{x}", "リストの数は？ {x}", "全部でいくつありますか：{x}", "項目の数を教えて：{x}",
     "項目の数：{x}"],
     "en unseen": [
-    "Say how many items this list has: {x}", "I need the number of items: {x}",
-    "How many items do you see? {x}", "The number of items, please: {x}"],
+    "Number the items of this list, how many? {x}", "Items in this list, as a number: {x}",
+    "A number, please: the items of {x}", "What does this list hold, how many items? {x}"],
     "ja unseen": [
     "このリストはいくつありますか：{x}", "項目が何個か答えて：{x}", "次の項目はいくつ？ {x}",
     "いくつ並んでいますか：{x}"]}
@@ -276,8 +276,8 @@ UPPER = {"en": [
     "全部大文字で書いて：{x}", "大文字で：{x}", "大文字にしてください：{x}", "次の英字を大文字に直して：{x}",
     "{x} を全部大文字にしてください。", "すべての文字を大文字にして：{x}", "{x} を大文字に直してください。"],
     "en unseen": [
-    "Please capitalize all letters: {x}", "Give me {x} in upper case.",
-    "All letters big, please: {x}", "Rewrite in capitals: {x}"],
+    "Shout {x}.", "No small letters, please: {x}", "{x} - the same in capitals.",
+    "What does {x} look like in upper case?"],
     "ja unseen": [
     "次の文字を大文字に：{x}", "{x} を大文字で答えて。", "大文字に書き換えて：{x}",
     "すべて大文字に変えて：{x}"]}
@@ -304,8 +304,8 @@ LOWER = {"en": [
     "英字を小文字にして：{x}", "{x} を全部小文字にして。", "{x} の小文字は？", "小文字に変えて：{x}", "すべての文字を小文字にして：{x}",
     "{x} を小文字に直してください。"],
     "en unseen": [
-    "Give me {x} in lower case.", "Rewrite in small letters: {x}",
-    "All letters small, please: {x}", "Lower case letters, please: {x}"],
+    "Every letter small: {x}", "{x} - the same in small letters.",
+    "What does {x} look like in lower case?", "Take the capitals out of {x}."],
     "ja unseen": [
     "次の文字を小文字に：{x}", "{x} を小文字で答えて。", "小文字に書き換えて：{x}",
     "すべて小文字に変えて：{x}"]}
@@ -334,8 +334,8 @@ TITLE = {"en": [
     "各単語の最初の文字を大文字に：{x}", "{x} の単語の先頭を大文字に。", "最初の文字だけ大文字で書いて：{x}", "{x}の頭文字を大文字にして",
     "単語ごとに先頭を大文字にして：{x}", "タイトルの形にして：{x}", "頭文字を大文字にしてください：{x}"],
     "en unseen": [
-    "Give me {x} in title case.", "Rewrite in title case: {x}",
-    "Please capitalize each word of {x}.", "First letters big, please: {x}"],
+    "{x} - the same as a title.", "What does {x} look like in title case?",
+    "A heading, please: {x}", "Big first letters for {x}."],
     "ja unseen": [
     "各単語の頭を大文字に変えて：{x}", "{x} の各単語の頭文字を大文字に。",
     "先頭を大文字に書き換えて：{x}", "単語の頭文字を大文字で書いて：{x}"]}
@@ -362,8 +362,8 @@ ADD = {"en": [
     "{a}と{b}を足すといくつ？", "{a}＋{b}は？", "{a}に{b}を加えて。", "{a}と{b}の和は？", "足し算：{a} + {b}", "{a}プラス{b}",
     "{a} プラス {b} はいくつ？", "{a}プラス{b}を計算して。"],
     "en unseen": [
-    "The sum {a} + {b} is what?", "{a} added to {b} is what?", "I need {a} plus {b}.",
-    "Can you work out {a} + {b}?"],
+    "{a} and another {b} make what?", "{a} + {b} equals?",
+    "If I have {a} and get {b} more, how many is that?", "Total of {a} and {b}, please."],
     "ja unseen": [
     "{a} + {b} を教えて。", "{a}と{b}を合わせるといくつ？", "{a}プラス{b}を教えて。",
     "足し算して：{a} + {b}"]}
@@ -391,8 +391,8 @@ SUBTRACT = {"en": [
     "{a}から{b}を引くといくつ？", "{a}－{b}は？", "{a}から{b}を減らすと？", "引き算：{a} - {b}", "{a} 引く {b} を計算して。",
     "{a}マイナス{b}", "{a} マイナス {b} はいくつ？", "{a}マイナス{b}を計算して。"],
     "en unseen": [
-    "The difference {a} - {b} is what?", "I need {a} minus {b}.", "Can you work out {a} - {b}?",
-    "From {a}, take {b}."],
+    "{a} - {b} equals?", "If I have {a} and give away {b}, how many are left?",
+    "How much more is {a} than {b}?", "{a} without {b} is what?"],
     "ja unseen": [
     "{a} - {b} を教えて。", "{a}から{b}を取るといくつ？", "{a}マイナス{b}を教えて。",
     "引き算して：{a} - {b}"]}
@@ -418,7 +418,7 @@ FOLLOW_UP = {"en": [
     "{x} の場合はどうなりますか？", "{x} はどうなりますか？", "{x} はどう？", "{x} は？", "{x}も同じようにお願いします。",
     "{x}も同じにして。"],
     "en unseen": [
-    "And how about {x}?", "Likewise for {x}.", "Do that with {x}.", "Once more, with {x}."],
+    "{x} as well.", "Here is another: {x}", "{x}, same as before.", "Then there is {x}."],
     "ja unseen": [
     "{x}だとどう？", "では、{x}もお願い。", "{x}で同じことをして。", "もう一度、{x}で。"]}
 
