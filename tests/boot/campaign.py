@@ -405,6 +405,14 @@ def erased_in_maintenance(bench, machine, people):
             raise Failed("the drill model's answer has changed")
 
 
+def power_cuts(bench, machine):
+    """Of machines of its own; this one would take half of the processor meanwhile."""
+    machine.cut_power()
+    prefixes.power_cuts(bench)
+    machine.start()
+    await_ready(machine)
+
+
 def campaign(bench, machine, people, trial):
     """All of it, on a machine that has been updated to image 2."""
     trial("nothing of the mirror, nobody who logs in", lambda: no_traces(bench))
@@ -414,7 +422,7 @@ def campaign(bench, machine, people, trial):
     trial("unsigned and foreign UKIs", lambda: refused_ukis(bench, machine))
     trial("old image put back", lambda: old_image_put_back(bench, machine, people.recovery_key))
     trial("image that is told something", lambda: told_image(bench, machine))
-    trial("power cuts at any write", lambda: prefixes.power_cuts(bench))
+    trial("power cuts at any write", lambda: power_cuts(bench, machine))
     trial("bad update", lambda: bad_update(bench, machine, people))
     trial("foreign TPM, recovery key",
           lambda: foreign_tpm(bench, machine, people.recovery_key))

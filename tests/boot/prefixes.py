@@ -29,7 +29,8 @@ ESP, DATA = "redoubt-esp", "redoubt-data"
 
 @dataclass
 class Record:
-    """What a machine wrote, and what it began with: disk, firmware's variables, TPM."""
+    """What a machine wrote, and what it began with: disk and firmware's variables. Its TPM is as it
+    was at the end, for before its first start it is none."""
     name: str
     folder: Path
     start: Path
@@ -46,10 +47,16 @@ def begin(bench, machine, name):
     record = Record(name, folder, folder / "start.raw", folder / "writes")
     bench.tools.run("qemu-img", "convert", "-O", "raw", machine.disk, record.start)
     shutil.copy(machine.variables, folder / "variables.fd")
-    shutil.copytree(machine.tpm, folder / "tpm")
     record.log.touch()
     machine.record = record.log
     return record
+
+
+def end(record, machine):
+    """Switches the machine off; what it does from then on is not recorded."""
+    machine.cut_power()
+    machine.record = None
+    shutil.copytree(machine.tpm, record.folder / "tpm")
 
 
 def holes_kept(path):
@@ -308,8 +315,7 @@ def power_cuts(bench):
         fingerprint, codes = trials.board(machine)
         first.recovery_key = trials.shown_recovery_key(machine)
         trials.await_blessed(machine)
-        machine.cut_power()
-        machine.record = None
+        end(first, machine)
         machine.start()
         trials.await_ready(machine)
         people.enrol(fingerprint, codes)
@@ -322,8 +328,7 @@ def power_cuts(bench):
         trials.await_ready(machine)
         people.agree("activate", item)
         trials.await_updated(machine)
-        machine.cut_power()
-        machine.record = None
+        end(second, machine)
     finally:
         machine.cut_power()
     check(bench, first)
