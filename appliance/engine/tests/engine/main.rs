@@ -89,8 +89,7 @@ fn cached_tokens(answer: &Answer) -> usize {
 }
 
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    // Long enough for a machine that others use, too.
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < deadline, "{what} did not come");
         std::thread::sleep(Duration::from_micros(100));
