@@ -170,20 +170,29 @@ impl Places {
         self.show_key()
     }
 
-    /// The first boot: so far any image of the owner's opens the data. Done again from the start
-    /// where the power failed.
+    /// The first boot: so far any image of the owner's opens the data. Done again where the power
+    /// failed: by the recovery key if there is one, for the slot that opened the data before may be
+    /// half gone, its key destroyed and its name still in the header.
     fn take_over(&self, good: Registers) -> Result<(), Failure> {
+        let bind = || self.bind(&["--wipe-slot=tpm2"], &good);
+        let is_made = Disk::real().is_there(&self.kept.join(KEY_FILE)).map_err(Failure::new)?;
+        if !(is_made && bind().is_ok()) {
+            self.make_key()?;
+            bind()?;
+        }
+        self.keep(&Slots { good, trial: None })?;
+        screen::show("the data open for this image alone, and for the recovery key\n")
+    }
+
+    /// A new recovery key in the place of any that there was.
+    fn make_key(&self) -> Result<(), Failure> {
         let made =
             self.enroll(&["--unlock-tpm2-device=auto", "--wipe-slot=recovery", "--recovery-key"])?;
         let key = made.trim();
         if key.is_empty() {
             return Err(Failure::new("no recovery key was made"));
         }
-        let path = self.kept.join(KEY_FILE);
-        Disk::real().replace(&path, key.as_bytes()).map_err(Failure::new)?;
-        self.bind(&["--wipe-slot=tpm2"], &good)?;
-        self.keep(&Slots { good, trial: None })?;
-        screen::show("the data open for this image alone, and for the recovery key\n")
+        Disk::real().replace(&self.kept.join(KEY_FILE), key.as_bytes()).map_err(Failure::new)
     }
 
     fn trial(&self, pcr_11: &Path) -> Result<(), Failure> {
@@ -340,6 +349,10 @@ mod tests {
             self.folder.path().join(name)
         }
 
+        fn key(&self) -> String {
+            self.path("kept/recovery-key").display().to_string()
+        }
+
         fn boot(&self, pcr_7: &str, pcr_11: &str) {
             for (number, value) in [("7", pcr_7), ("11", pcr_11), ("12", "0")] {
                 fs::write(self.path("tpm").join(number), value.repeat(HEX_LEN)).unwrap();
@@ -419,11 +432,29 @@ mod tests {
         let error = own.places().early().unwrap_err().to_string();
         assert!(error.contains("exit status: 1"), "{error}");
         own.calls();
-        own.enroll_with(MADE);
+        // The TPM's first slot may be half gone by now; the recovery key opens.
+        own.enroll_with("case \"$*\" in *--unlock-tpm2-device*) exit 1;; esac");
         own.places().early().unwrap();
-        assert_eq!(own.calls().len(), 2);
+        let calls = own.calls();
+        assert!(calls.len() == 1 && calls[0].contains("--unlock-key-file"), "{calls:?}");
+        assert_eq!(fs::read_to_string(own.path("run/recovery-key")).unwrap(), "key");
+    }
+
+    #[test]
+    fn a_recovery_key_that_opens_nothing_is_made_anew() {
+        let own = Box::new();
+        own.enroll_with(&format!("[ \"$(cat {})\" != stale ] || exit 1; {MADE}", own.key()));
+        fs::write(own.key(), "stale").unwrap();
+        assert!(own.places().early().is_err());
+        own.enroll_with(&format!(
+            "case \"$*\" in *unlock-key-file*) [ \"$(cat {})\" != stale ];; *) echo new;; esac",
+            own.key()
+        ));
+        own.places().early().unwrap();
+        assert_eq!(fs::read_to_string(own.path("run/recovery-key")).unwrap(), "new");
         own.enroll_with("");
         fs::remove_file(own.path("kept/slots.json")).unwrap();
+        fs::remove_file(own.key()).unwrap();
         assert!(own.places().early().unwrap_err().to_string().contains("no recovery key"));
     }
 
