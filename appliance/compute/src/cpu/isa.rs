@@ -88,6 +88,7 @@ pub(super) trait Isa {
     /// `c - a * b`, rounded once.
     fn fused_minus(a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
     fn store(a: Self::Float, to: &mut [f32; LANES]);
+    fn store_line(a: Self::Int, to: &mut [u8; LINE]);
     /// Asks for a cache line that is read soon; any address may be named.
     fn prefetch(at: *const u8);
 }
@@ -221,6 +222,10 @@ impl Isa for Scalar {
     }
 
     fn store(a: [f32; LANES], to: &mut [f32; LANES]) {
+        *to = a;
+    }
+
+    fn store_line(a: [u8; LINE], to: &mut [u8; LINE]) {
         *to = a;
     }
 

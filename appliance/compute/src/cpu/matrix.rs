@@ -29,7 +29,7 @@ const GROUPS_PER_CHUNK_MAX: usize = 16;
 /// Of a file, packed before it is let go of.
 const SPAN_BYTES: usize = 4 << 20;
 /// Tiles of a group that are unpacked before rows meet them: their rows' sums are kept meanwhile.
-const PANELS: usize = 4;
+const PANELS: usize = 2;
 
 /// The packed forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! and sums is done once, and products with later rows read weights as they are used. The order of
 //! every sum is that of the packed tile, and so are the bits.
 
-use super::{Form, MANY_SUMS, Q4K, Q5K, Q6K, Runs};
+use super::{Form, MANY_SUMS, Nibbles, Q4K, Q5K, Q6K, Runs};
 use crate::cpu::isa::{Isa, LANES, LINE};
 use crate::cpu::quantized::{LARGE, Large, SMALL};
 
@@ -66,6 +66,19 @@ fn run<I: Isa, const M: usize, const N: usize>(
     }
 }
 
+/// Writes the weights of a run of 32 columns, which is [`Nibbles`]' run `K`, to lines from `to` on.
+#[inline(always)]
+fn unpack_run<I: Isa, F: Nibbles, const K: usize>(
+    tile: &F,
+    (line, other): (usize, usize),
+    lines: &mut [[u8; LINE]; LARGE / 4],
+    to: usize,
+) {
+    for i in 0..SMALL / 4 {
+        I::store_line(tile.weights::<I, K>(line + i, other + i), &mut lines[to + i]);
+    }
+}
+
 impl Runs {
     #[inline(always)]
     fn unpack<I: Isa>(&self, panel: &mut Panel) {
@@ -73,9 +86,7 @@ impl Runs {
             I::store(I::of_u8(from), to);
         }
         for (to, from) in panel.mins.iter_mut().zip(&self.mins) {
-            for (to, from) in to.as_chunks_mut::<2>().0.iter_mut().zip(from) {
-                *to = [*from, 0];
-            }
+            I::store_line(I::pairs(from), to);
         }
         I::store(I::of_f16(&self.d), &mut panel.d);
         I::store(I::of_f16(&self.dmin), &mut panel.dmin);
@@ -120,72 +131,46 @@ fn add_eight<I: Isa, const M: usize, const N: usize>(
     }
 }
 
-impl Unpacked for Q4K {
-    #[inline(always)]
-    fn unpack<I: Isa>(&self, panel: &mut Panel) {
-        for (half, lines) in self.lines.chunks_exact(8).enumerate() {
-            for (i, line) in lines.iter().enumerate() {
-                for (at, byte) in line.iter().enumerate() {
-                    panel.lines[16 * half + i][at] = byte & 0xF;
-                    panel.lines[16 * half + 8 + i][at] = byte >> 4;
-                }
+macro_rules! of_eight_runs {
+    ($($form:ty),*) => {
+        $(impl Unpacked for $form {
+            #[inline(always)]
+            fn unpack<I: Isa>(&self, panel: &mut Panel) {
+                let lines = &mut panel.lines;
+                unpack_run::<I, Self, 0>(self, (0, 0), lines, 0);
+                unpack_run::<I, Self, 1>(self, (0, 0), lines, 8);
+                unpack_run::<I, Self, 2>(self, (8, 0), lines, 16);
+                unpack_run::<I, Self, 3>(self, (8, 0), lines, 24);
+                unpack_run::<I, Self, 4>(self, (16, 0), lines, 32);
+                unpack_run::<I, Self, 5>(self, (16, 0), lines, 40);
+                unpack_run::<I, Self, 6>(self, (24, 0), lines, 48);
+                unpack_run::<I, Self, 7>(self, (24, 0), lines, 56);
+                self.runs.unpack::<I>(panel);
             }
-        }
-        self.runs.unpack::<I>(panel);
-    }
 
-    #[inline(always)]
-    fn add_panel<I: Isa, const M: usize, const N: usize>(
-        panels: [&Panel; N],
-        inputs: [&Large; M],
-        sums: &mut [[I::Float; N]; M],
-    ) {
-        add_eight::<I, M, N>(panels, inputs, sums);
-    }
-}
-
-impl Unpacked for Q5K {
-    #[inline(always)]
-    fn unpack<I: Isa>(&self, panel: &mut Panel) {
-        for (half, lines) in self.lines.chunks_exact(8).enumerate() {
-            for (i, line) in lines.iter().enumerate() {
-                for (at, byte) in line.iter().enumerate() {
-                    let high = self.high[i][at] >> (2 * half);
-                    panel.lines[16 * half + i][at] = byte & 0xF | (high & 1) << 4;
-                    panel.lines[16 * half + 8 + i][at] = byte >> 4 | (high >> 1 & 1) << 4;
-                }
+            #[inline(always)]
+            fn add_panel<I: Isa, const M: usize, const N: usize>(
+                panels: [&Panel; N],
+                inputs: [&Large; M],
+                sums: &mut [[I::Float; N]; M],
+            ) {
+                add_eight::<I, M, N>(panels, inputs, sums);
             }
-        }
-        self.runs.unpack::<I>(panel);
-    }
-
-    #[inline(always)]
-    fn add_panel<I: Isa, const M: usize, const N: usize>(
-        panels: [&Panel; N],
-        inputs: [&Large; M],
-        sums: &mut [[I::Float; N]; M],
-    ) {
-        add_eight::<I, M, N>(panels, inputs, sums);
-    }
+        })*
+    };
 }
+of_eight_runs!(Q4K, Q5K);
 
 impl Unpacked for Q6K {
     #[inline(always)]
     fn unpack<I: Isa>(&self, panel: &mut Panel) {
-        // Of 128 columns each byte has two times four bits, and two bits of four runs.
+        let lines = &mut panel.lines;
         for half in 0..2 {
-            for i in 0..8 {
-                let high = &self.high[8 * half + i];
-                for k in 0..2 {
-                    let low = &self.low[16 * half + 8 * k + i];
-                    for at in 0..LINE {
-                        let bits = high[at] >> (2 * k);
-                        let line = 32 * half + 8 * k + i;
-                        panel.lines[line][at] = low[at] & 0xF | (bits & 3) << 4;
-                        panel.lines[line + 16][at] = low[at] >> 4 | (bits >> 4 & 3) << 4;
-                    }
-                }
-            }
+            let (low, high, to) = (16 * half, 8 * half, 32 * half);
+            unpack_run::<I, Self, 0>(self, (low, high), lines, to);
+            unpack_run::<I, Self, 1>(self, (low + 8, high), lines, to + 8);
+            unpack_run::<I, Self, 2>(self, (low, high), lines, to + 16);
+            unpack_run::<I, Self, 3>(self, (low + 8, high), lines, to + 24);
         }
         for (to, from) in panel.scales.iter_mut().zip(&self.scales) {
             I::store(I::of_i8(from), to);

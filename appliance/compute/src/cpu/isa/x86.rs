@@ -135,6 +135,11 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn store_line(a: __m512i, to: &mut [u8; LINE]) {
+        simd!(_mm512_storeu_si512(to.as_mut_ptr().cast(), a))
+    }
+
+    #[inline(always)]
     fn prefetch(at: *const u8) {
         simd!(_mm_prefetch::<_MM_HINT_T0>(at.cast()))
     }
@@ -292,6 +297,13 @@ macro_rules! two_halves {
                 let (low, high) = to.split_at_mut(LANES / 2);
                 simd!(_mm256_storeu_ps(low.as_mut_ptr(), a[0]));
                 simd!(_mm256_storeu_ps(high.as_mut_ptr(), a[1]));
+            }
+
+            #[inline(always)]
+            fn store_line(a: Ints, to: &mut [u8; LINE]) {
+                let (low, high) = to.split_at_mut(LINE / 2);
+                simd!(_mm256_storeu_si256(low.as_mut_ptr().cast(), a[0]));
+                simd!(_mm256_storeu_si256(high.as_mut_ptr().cast(), a[1]));
             }
 
             #[inline(always)]
