@@ -45,8 +45,8 @@ const ROWS_AT_ONCE: usize = 8;
 /// Models of fewer columns are narrow.
 const NARROW: usize = 1024;
 
-/// What the inputs of products are rounded to. Where attention and the head read the products it
-/// is sixteen bits in any case: what is rounded there weighs most, and there are few.
+/// What the inputs of products are rounded to. For attention's values and for the head it is
+/// sixteen bits in any case: what is rounded there weighs most, and there are few.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Sixteen bits in models of less than 1,024 columns, whose next token is often all but a tie
@@ -248,7 +248,7 @@ impl Cpu {
                     let mut wanted = Wanted { is_precise: true, ..Wanted::default() };
                     wanted.add(packed.kind);
                     self.inputs.fill(&self.pool, x, width, wanted);
-                    let out = (values.as_mut_slice(), &mut self.both);
+                    let out = (values.as_mut_slice(), Some(&mut self.both));
                     packed.forward(self.tier, &self.pool, &self.inputs, out);
                 }
                 Matrix::Stored(linear) => linear.forward(x, &mut values)?,
@@ -283,12 +283,11 @@ fn precise(plan: &Plan, precision: Precision) -> BTreeSet<usize> {
     if is_everywhere {
         return (0..plan.slots.len()).collect();
     }
-    let attended = plan.layers.iter().flatten().flat_map(|step| match step {
-        Step::Attention { queries, .. } => vec![queries.0],
-        Step::KvWrite { keys, values, .. } => vec![keys.0, values.0],
-        _ => Vec::new(),
+    let values = plan.layers.iter().flatten().filter_map(|step| match step {
+        Step::KvWrite { values, .. } => Some(values.0),
+        _ => None,
     });
-    attended.collect()
+    values.collect()
 }
 
 impl Executor for Cpu {

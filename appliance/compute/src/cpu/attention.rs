@@ -141,14 +141,8 @@ struct Block<'a> {
     scale: f32,
 }
 
-/// What a query sees of the block that begins at position `first`.
-fn seen(query: &Query<'_>, first: usize) -> Range<usize> {
-    let within = |position: usize| position.saturating_sub(first).min(BLOCK_LEN);
-    within(query.span.start)..within(query.span.end)
-}
-
 by_tier! {
-    /// Queries meet a block. Those that see the same of it do so together.
+    /// Queries meet a block.
     fn meet[const EIGHT: bool][EIGHT](
         block: &Block<'_>,
         first: usize,
@@ -158,20 +152,12 @@ by_tier! {
 
 #[inline(always)]
 fn all<I: Isa, const EIGHT: bool>(block: &Block<'_>, first: usize, queries: &mut [Query<'_>]) {
-    let range = seen(&queries[0], first);
-    if queries.iter().any(|query| seen(query, first) != range) {
-        for query in queries {
-            let range = seen(query, first);
-            attend::<I, 1, EIGHT>(block, range, std::array::from_mut(query));
-        }
-        return;
-    }
     macro_rules! together {
         ($($count:literal)*) => {
             match queries.len() {
                 $($count => {
                     let queries = queries.try_into().expect("so many");
-                    attend::<I, $count, EIGHT>(block, range, queries);
+                    attend::<I, $count, EIGHT>(block, first, queries);
                 })*
                 count => unreachable!("{count} queries together"),
             }
@@ -180,39 +166,119 @@ fn all<I: Isa, const EIGHT: bool>(block: &Block<'_>, first: usize, queries: &mut
     together!(1 2 3 4 5 6 7 8);
 }
 
-/// Adds the positions `range` of a block to `M` queries' outputs.
+/// Adds what `M` queries see of a block, which begins at position `first`, to their outputs.
 #[inline(always)]
 fn attend<I: Isa, const M: usize, const EIGHT: bool>(
     block: &Block<'_>,
-    range: Range<usize>,
+    first: usize,
     queries: &mut [Query<'_>; M],
 ) {
-    if range.is_empty() {
-        return;
+    let mut seen = [(0, 0); M];
+    let (mut start, mut end) = (0, BLOCK_LEN);
+    for m in 0..M {
+        seen[m] = (within(queries[m].span.start, first), within(queries[m].span.end, first));
+        (start, end) = (start.max(seen[m].0), end.min(seen[m].1));
     }
     let scores =
         if EIGHT { eight_bits::<I, M>(block, queries) } else { scores::<I, M>(block, queries) };
-    let mut weights = [[0.0f32; BLOCK_LEN]; M];
+    let weights = weigh(block, &scores, &seen, queries);
+    let scales = if EIGHT { value_scales::<I>(block) } else { [[0.0; BLOCK_LEN]; SCALES_MAX] };
+    // What all see is read once; in order of positions for each of them.
+    end = end.max(start);
     for m in 0..M {
-        let (scores, query) = (&scores[m][range.clone()], &mut queries[m]);
-        let max = scores.iter().copied().fold(query.max, f32::max);
+        let before = seen[m].0..seen[m].1.min(start);
+        alone::<I, M, EIGHT>(block, before, (&weights, &scales), queries, m);
+    }
+    mix_all::<I, M, EIGHT>(
+        &Values { block, range: start..end, weights: &weights, scales: &scales },
+        queries,
+    );
+    for m in 0..M {
+        let after = seen[m].0.max(end)..seen[m].1;
+        alone::<I, M, EIGHT>(block, after, (&weights, &scales), queries, m);
+    }
+}
+
+/// Where a position stands in the block that begins at `first`.
+fn within(position: usize, first: usize) -> usize {
+    position.saturating_sub(first).min(BLOCK_LEN)
+}
+
+/// What each position weighs for each query, relative to the greatest so far; nothing where it is
+/// not seen. Sums of weights are taken.
+#[inline(always)]
+fn weigh<const M: usize>(
+    block: &Block<'_>,
+    scores: &[[f32; BLOCK_LEN]; M],
+    seen: &[(usize, usize); M],
+    queries: &mut [Query<'_>; M],
+) -> [[f32; BLOCK_LEN]; M] {
+    let mut below = [[f32::NEG_INFINITY; BLOCK_LEN]; M];
+    for m in 0..M {
+        let (start, end) = seen[m];
+        for i in 0..BLOCK_LEN {
+            let is_seen = i >= start && i < end;
+            below[m][i] = if is_seen { scores[m][i] } else { f32::NEG_INFINITY };
+        }
+        let (max, query) = (greatest(&below[m]), &mut queries[m]);
         if max > query.max {
             let shrink = (query.max - max).exp();
             query.sum *= shrink;
             query.out[..block.width].iter_mut().for_each(|value| *value *= shrink);
             query.max = max;
         }
-        exponentials(scores, max, 1.0, &mut weights[m][range.clone()]);
-        query.sum += sum(&weights[m][range.clone()]);
+        for i in 0..BLOCK_LEN {
+            below[m][i] -= query.max;
+        }
     }
-    let scales = if EIGHT { value_scales::<I>(block) } else { [[0.0; BLOCK_LEN]; SCALES_MAX] };
-    let values = Values { block, range, weights: &weights, scales: &scales };
-    let mut at = 0;
-    while at < block.width {
-        at += match block.width - at {
-            64.. if M <= 4 => mix::<I, M, 4, EIGHT>(&values, at, queries),
-            32.. => mix::<I, M, 2, EIGHT>(&values, at, queries),
-            _ => mix::<I, M, 1, EIGHT>(&values, at, queries),
+    let mut weights = [[0.0f32; BLOCK_LEN]; M];
+    exponentials(below.as_flattened(), 0.0, 1.0, weights.as_flattened_mut());
+    for m in 0..M {
+        queries[m].sum += sum(&weights[m]);
+    }
+    weights
+}
+
+/// The greatest of those that are numbers.
+#[inline(always)]
+fn greatest(values: &[f32; BLOCK_LEN]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for values in values.as_chunks::<LANES>().0 {
+        for i in 0..LANES {
+            lanes[i] = if values[i] > lanes[i] { values[i] } else { lanes[i] };
+        }
+    }
+    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Adds the values of what query `m` alone sees.
+#[inline(always)]
+fn alone<I: Isa, const M: usize, const EIGHT: bool>(
+    block: &Block<'_>,
+    range: Range<usize>,
+    (weights, scales): (&[[f32; BLOCK_LEN]; M], &[[f32; BLOCK_LEN]; SCALES_MAX]),
+    queries: &mut [Query<'_>; M],
+    m: usize,
+) {
+    let values = Values { block, range, weights: std::array::from_ref(&weights[m]), scales };
+    mix_all::<I, 1, EIGHT>(&values, std::array::from_mut(&mut queries[m]));
+}
+
+/// Adds weighted values to the outputs.
+#[inline(always)]
+fn mix_all<I: Isa, const M: usize, const EIGHT: bool>(
+    values: &Values<'_, M>,
+    queries: &mut [Query<'_>; M],
+) {
+    if values.range.is_empty() {
+        return;
+    }
+    let (mut at, width) = (0, values.block.width);
+    while at < width {
+        at += match width - at {
+            64.. if M <= 4 => mix::<I, M, 4, EIGHT>(values, at, queries),
+            32.. => mix::<I, M, 2, EIGHT>(values, at, queries),
+            _ => mix::<I, M, 1, EIGHT>(values, at, queries),
         };
     }
 }

@@ -157,9 +157,10 @@ impl Wanted {
 }
 
 impl Inputs {
-    /// Whether a kind of matrix reads levels.
-    fn has_levels(&self, kind: Kind) -> bool {
-        !matches!(kind, Kind::F16 | Kind::Bf16)
+    /// What a kind of matrix reads for every row: levels, and those of what these leave over.
+    fn copies(&self, kind: Kind) -> usize {
+        let has_levels = !matches!(kind, Kind::F16 | Kind::Bf16);
+        1 + usize::from(self.is_precise && has_levels)
     }
 
     /// Takes `x`, `(rows, columns)`.
@@ -279,21 +280,24 @@ impl Packed {
         self.tiles.len()
     }
 
-    /// `out` is `(inputs' rows, rows)`; `both` is for the time of the call.
+    /// `out` is `(inputs' rows, rows)`; `both` is for the time of the call, where the products are
+    /// wanted precisely.
     pub fn forward(
         &self,
         tier: Tier,
         pool: &Pool,
         inputs: &Inputs,
-        (out, both): (&mut [f32], &mut Vec<f32>),
+        (out, both): (&mut [f32], Option<&mut Vec<f32>>),
     ) {
         assert_eq!(inputs.columns, self.columns, "inputs of another width");
         assert_eq!(out.len(), inputs.rows * self.rows, "as many rows as inputs");
-        if !(inputs.is_precise && inputs.has_levels(self.kind)) {
-            return self.products(tier, pool, (inputs, inputs.rows), out);
-        }
+        assert!(inputs.is_precise || both.is_none(), "inputs that are not precise");
+        let copies = inputs.copies(self.kind);
+        let Some(both) = both.filter(|_| copies == 2) else {
+            return self.products(tier, pool, (inputs, copies), out);
+        };
         both.resize(2 * out.len(), 0.0);
-        self.products(tier, pool, (inputs, 2 * inputs.rows), both);
+        self.products(tier, pool, (inputs, 1), both);
         pool.for_each(out, self.rows, |row, out| {
             let both = &both[2 * row * self.rows..(2 * row + 2) * self.rows];
             let (levels, rest) = both.split_at(self.rows);
@@ -301,17 +305,17 @@ impl Packed {
         });
     }
 
-    /// The products of so many rows, be they two for one or not.
+    /// The products of every `step`th row, be they two for one or not.
     fn products(&self, tier: Tier, pool: &Pool, of: (&Inputs, usize), out: &mut [f32]) {
-        let (inputs, rows) = of;
-        let groups = self.rows.div_ceil(LANES);
+        let (inputs, step) = of;
+        let (rows, groups) = (out.len() / self.rows, self.rows.div_ceil(LANES));
         let chunk = groups.div_ceil(pool.threads() * CHUNKS_PER_THREAD);
         // In pairs, as they are computed.
         let chunk = chunk.next_multiple_of(2).min(GROUPS_PER_CHUNK_MAX);
         let out = Out { base: out.as_mut_ptr(), rows, width: self.rows };
         pool.run(groups.div_ceil(chunk), &|index| {
             let groups = index * chunk..groups.min((index + 1) * chunk);
-            Job { tier, matrix: self, groups, inputs, out: &out }.run();
+            Job { tier, matrix: self, groups, inputs, step, out: &out }.run();
         });
     }
 
@@ -375,6 +379,8 @@ struct Job<'a> {
     matrix: &'a Packed,
     groups: Range<usize>,
     inputs: &'a Inputs,
+    /// From one row of the inputs that is read to the next.
+    step: usize,
     out: &'a Out,
 }
 
@@ -466,7 +472,7 @@ fn products_on<I: Isa, F: Reads, const M: usize, const N: usize>(
     }
     let mut inputs: [&[F::Input]; M] = [&[]; M];
     for m in 0..M {
-        inputs[m] = &F::of(job.inputs)[(row + m) * count..(row + m + 1) * count];
+        inputs[m] = &F::of(job.inputs)[(row + m) * job.step * count..][..count];
     }
     let mut sums = [[I::floats(0.0); N]; M];
     for b in 0..count {
@@ -529,7 +535,7 @@ fn in_panels_on<I: Isa, F: Reads + Unpacked>(
     }
     let count = job.matrix.columns / F::COLUMNS;
     let tiles = [0, 1].map(|n| &job.matrix.tiles::<F>()[(group + n) * count..][..count]);
-    let inputs = F::of(job.inputs);
+    let (inputs, step) = (F::of(job.inputs), job.step * count);
     let all = &mut panels.sums[..rows.len()];
     all.fill([[0.0; LANES]; 2]);
     for first in (0..count).step_by(PANELS) {
@@ -549,9 +555,9 @@ fn in_panels_on<I: Isa, F: Reads + Unpacked>(
             }
             for b in blocks.clone() {
                 let [one, other] = &panels.tiles[b - first];
-                let mut input = [&inputs[row * count + b]; ROWS];
+                let mut input = [&inputs[row * step + b]; ROWS];
                 for m in 0..ROWS {
-                    input[m] = &inputs[(row + m) * count + b];
+                    input[m] = &inputs[(row + m) * step + b];
                 }
                 F::add_panel::<I, ROWS, 2>([one, other], input, &mut sums);
             }

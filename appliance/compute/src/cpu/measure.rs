@@ -79,8 +79,8 @@ pub fn product(
     wanted.add(kind);
     let mut taken = Inputs::default();
     taken.fill(&pool, &x, columns, wanted);
-    let (mut out, mut both) = (vec![0.0; inputs * rows], Vec::new());
-    let seconds = median(|| packed.forward(Tier::best(), &pool, &taken, (&mut out, &mut both)));
+    let mut out = vec![0.0; inputs * rows];
+    let seconds = median(|| packed.forward(Tier::best(), &pool, &taken, (&mut out, None)));
     Ok(Rate {
         bytes_per_s: packed.bytes() as f64 / seconds,
         ops_per_s: (2 * inputs * rows * columns) as f64 / seconds,

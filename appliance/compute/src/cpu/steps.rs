@@ -130,7 +130,8 @@ impl Cpu {
             self.with_out(part.out, |model, out| {
                 match model.matrix(part.weight) {
                     Matrix::Packed(packed) => {
-                        let out = (&mut *out, &mut both);
+                        let is_precise = model.precise.contains(&part.out.0);
+                        let out = (&mut *out, is_precise.then_some(&mut both));
                         packed.forward(model.tier, &model.pool, &model.inputs, out);
                     }
                     Matrix::Stored(linear) => linear.forward(&model.slots[input.0], out)?,

@@ -107,7 +107,7 @@ impl Case {
         let x = &self.x[rows.start * columns..rows.end * columns];
         inputs.fill(pool, x, columns, wanted);
         let mut out = vec![f32::NAN; rows.len() * self.packed.rows];
-        self.packed.forward(tier, pool, &inputs, (&mut out, &mut Vec::new()));
+        self.packed.forward(tier, pool, &inputs, (&mut out, None));
         out
     }
 }
@@ -182,7 +182,8 @@ fn precise_products_are_hardly_rounded() {
         let mut inputs = Inputs::default();
         inputs.fill(&pool, &case.x, columns, wanted);
         let mut out = vec![f32::NAN; n * rows];
-        case.packed.forward(Tier::best(), &pool, &inputs, (&mut out, &mut Vec::new()));
+        let both = Some(&mut Vec::new());
+        case.packed.forward(Tier::best(), &pool, &inputs, (&mut out, both));
         for (i, x) in case.x.chunks(columns).enumerate() {
             for (row, weights) in case.decoded.chunks(columns).enumerate() {
                 let products = weights.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
@@ -191,6 +192,26 @@ fn precise_products_are_hardly_rounded() {
                 let error = (f64::from(out[i * rows + row]) - sum).abs();
                 assert!(error <= 1e-4 * size + 1e-30, "{:?} {row} {i}: {error}", kind.0);
             }
+        }
+    }
+}
+
+/// Whoever shares precise inputs may want less: the products are those of levels alone.
+#[test]
+fn products_of_precise_inputs_may_be_those_of_levels() {
+    let pool = Pool::new(2);
+    for kind in KINDS {
+        let (rows, columns, n) = (35, 512, 19);
+        let case = case(&pool, kind, rows, columns, n);
+        for tier in Tier::all() {
+            let wanted = case.products(tier, &pool, 0..n);
+            let mut precise = Wanted { is_precise: true, ..Wanted::default() };
+            precise.add(case.packed.kind);
+            let mut inputs = Inputs::default();
+            inputs.fill(&pool, &case.x, columns, precise);
+            let mut out = vec![f32::NAN; n * rows];
+            case.packed.forward(tier, &pool, &inputs, (&mut out, None));
+            assert_eq!(out, wanted, "{:?} {tier:?}", kind.0);
         }
     }
 }
