@@ -120,9 +120,9 @@ impl Attention<'_> {
                 }
             }
         }
-        for (query, (_, at)) in all.iter().zip(heads()) {
-            let mut values = query.out;
-            values[..head_dim].iter_mut().for_each(|value| *value /= query.sum);
+        for (query, (_, at)) in all.iter_mut().zip(heads()) {
+            let values = &mut query.out[..head_dim];
+            values.iter_mut().for_each(|value| *value /= query.sum);
             assert!(at + head_dim <= out.len);
             // SAFETY: the range lies inside of the slice; no other part has this row and KV head.
             unsafe {
@@ -215,10 +215,12 @@ fn weigh<const M: usize>(
 ) -> [[f32; BLOCK_LEN]; M] {
     let mut below = [[f32::NEG_INFINITY; BLOCK_LEN]; M];
     for m in 0..M {
-        let (start, end) = seen[m];
-        for i in 0..BLOCK_LEN {
-            let is_seen = i >= start && i < end;
-            below[m][i] = if is_seen { scores[m][i] } else { f32::NEG_INFINITY };
+        match seen[m] {
+            (0, BLOCK_LEN) => below[m] = scores[m],
+            (start, end) if start < end => {
+                below[m][start..end].copy_from_slice(&scores[m][start..end]);
+            }
+            _ => {}
         }
         let (max, query) = (greatest(&below[m]), &mut queries[m]);
         if max > query.max {
@@ -248,7 +250,14 @@ fn greatest(values: &[f32; BLOCK_LEN]) -> f32 {
             lanes[i] = if values[i] > lanes[i] { values[i] } else { lanes[i] };
         }
     }
-    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = if lanes[i + half] > lanes[i] { lanes[i + half] } else { lanes[i] };
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 /// Adds the values of what query `m` alone sees.
