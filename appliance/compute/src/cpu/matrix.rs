@@ -4,7 +4,7 @@
 //! reads one stream of memory. Every sum has one order, over the columns, whatever else is computed
 //! beside it.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use memmap2::{Advice, MmapMut};
 use models::dtype::DType;
@@ -19,8 +19,11 @@ use crate::rows::tiered;
 
 /// Rows of a batch that are computed together, at most, where they are many.
 const ROWS: usize = 8;
-/// Rows of a batch whose inputs stay in a core's second cache.
-const ROWS_CACHED: usize = 48;
+/// Of inputs, what stays in a core's second cache beside the weights.
+const INPUT_BYTES_CACHED: usize = 512 << 10;
+/// Rows of a batch that meet an unpacked tile: at least, for it is to pay, and at most, for their
+/// sums are kept.
+const ROWS_CACHED: RangeInclusive<usize> = 48..=96;
 /// Up to so many rows weights are what takes time: they are read once.
 const ROWS_FEW: usize = 16;
 /// Chunks of work per thread: enough that one that is held up does not hold up the others.
@@ -398,9 +401,10 @@ impl Job<'_> {
             return;
         }
         let is_wide = self.tier.sums() >= 2 * ROWS;
-        let mut panels = Panels::new(F::IS_UNPACKED && is_wide);
-        for first in (0..rows).step_by(ROWS_CACHED) {
-            let rows = first..rows.min(first + ROWS_CACHED);
+        let together = self.rows_cached::<F>();
+        let mut panels = Panels::new(if F::IS_UNPACKED && is_wide { together } else { 0 });
+        for first in (0..rows).step_by(together) {
+            let rows = first..rows.min(first + together);
             let mut group = self.groups.start;
             // Two groups by eight rows where registers hold as many sums.
             let whole = rows.start + rows.len() / ROWS * ROWS;
@@ -420,6 +424,15 @@ impl Job<'_> {
                 self.of_rows::<F>(group, rows.clone());
             }
         }
+    }
+
+    /// As many rows as are computed before the next groups are: of parts of the batch that are
+    /// about alike.
+    fn rows_cached<F: Reads>(&self) -> usize {
+        let row_bytes = self.step * self.matrix.columns / F::COLUMNS * size_of::<F::Input>();
+        let (least, most) = ROWS_CACHED.into_inner();
+        let parts = self.out.rows.div_ceil((INPUT_BYTES_CACHED / row_bytes).clamp(least, most));
+        self.out.rows.div_ceil(parts).next_multiple_of(ROWS)
     }
 
     /// One group with some rows, as many at a time as registers hold.
@@ -503,13 +516,10 @@ struct Panels {
 }
 
 impl Panels {
-    /// None where they are not wanted.
-    fn new(is_wanted: bool) -> Panels {
-        let count = |count: usize| if is_wanted { count } else { 0 };
-        Panels {
-            tiles: vec![[Panel::EMPTY; 2]; count(PANELS)],
-            sums: vec![[[0.0; LANES]; 2]; count(ROWS_CACHED)],
-        }
+    /// For so many rows; none where they are not wanted.
+    fn new(rows: usize) -> Panels {
+        let tiles = vec![[Panel::EMPTY; 2]; if rows > 0 { PANELS } else { 0 }];
+        Panels { tiles, sums: vec![[[0.0; LANES]; 2]; rows] }
     }
 }
 
