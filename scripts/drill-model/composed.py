@@ -35,9 +35,11 @@ EQUATION = ["what is ", "how much is ", "compute ", "calculate ", "solve ", "tel
 
 REPEAT = [
     [ASKS, ["repeat ", "say ", "write ", "type ", "echo ", "copy ", "print ", "output ", "return ",
-            "read back ", "give back ", "send back ", "write out ", "speak ", "recite ", "state "],
+            "read back ", "give back ", "send back ", "write out ", "speak ", "recite ", "state ",
+            "put down "],
      ["", "", "exactly ", "just ", "only ", "simply "], [*TEXT, "these words: {x}"],
-     [*ENDS, " again", " and nothing else", " once more", " back to me"]],
+     [*ENDS, " again", " and nothing else", " once more", " back to me", " as it stands",
+      " word for word", " as it is"]],
     [["answer ", "reply ", "respond ", "please answer ", "your reply is ", "come back ",
       "end your answer ", "start and end "], ["", "just ", "only ", "simply "],
      ["with {x}", "with exactly {x}", "with the text {x}", "with the words {x}"], ENDS],
@@ -51,7 +53,9 @@ REVERSE = [
      [" backwards", " in reverse", " reversed", " in reverse order", " from back to front",
       " from the end to the start", " the other way round", " with its letters reversed"], ENDS],
     [WANTS, ["the reverse of {x}", "{x} backwards", "{x} in reverse", "{x} spelled backwards",
-             "the word {x} backwards", "the letters of {x} backwards"], ["", ".", "?", " please"]]]
+             "the word {x} backwards", "the letters of {x} backwards"], ["", ".", "?", " please"]],
+    [WANTS, ["{x}", "the word {x}"], [" reversed", " turned around", " mirrored", " in reverse"],
+     ["", ".", "?", " please"]]]
 SORT_NUMBERS = [
     [ASKS, SORTS, NUMBERS[1:2] + NUMBERS[5:7] + ["{x}", "{x}"], [" "], UP, ["", ".", "?"]],
     [ASKS, ["sort ", "order ", "arrange ", "rank "], ["", "all of "], NUMBERS],

@@ -73,11 +73,11 @@ def ask(draw, table, **contents):
 
 
 def phrase(draw, least, most):
-    """Words in a row, at times a number after them; or joined by small words, as in a sentence."""
+    """Words in a row, at times a number after them; or joined by others, as in a sentence."""
     found = draw.words(least, most)
     if draw.chance(0.2):
         found.append(draw.digits(1, 4))
-    if draw.chance(0.3):
+    if draw.chance(0.35):
         return _sentence(draw, found)
     return " ".join(found)
 
@@ -85,13 +85,13 @@ def phrase(draw, least, most):
 def _sentence(draw, found):
     if draw.japanese:
         return "".join(word + draw.rng.choice(words.GLUE_JA) for word in found)
-    return " ".join(_with_small(draw, found))
+    return " ".join(_with_everyday(draw, found))
 
 
-def _with_small(draw, found):
-    """Words with small English ones between them."""
-    for _ in range(draw.rng.randint(1, 3)):
-        found.insert(draw.rng.randint(0, len(found)), draw.rng.choice(words.GLUE))
+def _with_everyday(draw, found):
+    """Words with everyday English ones between them."""
+    for _ in range(draw.rng.randint(1, 4)):
+        found.insert(draw.rng.randint(0, len(found)), draw.everyday())
     return found
 
 
@@ -103,8 +103,19 @@ def repeat(draw):
                  draw.of(f"The text is {x}", f"文は {x}"))
 
 
+# Share, in training, of everyday words where a word's letters count.
+EVERYDAY_SHARE = 0.15
+
+
+def _letters(draw):
+    """A word of this language whose letters count. Everyday words are for training alone here."""
+    if not draw.held_out and not draw.japanese and draw.chance(EVERYDAY_SHARE):
+        return draw.everyday()
+    return draw.word()
+
+
 def reverse(draw):
-    x = draw.word() if draw.chance(0.9) else draw.digits(3, 6)
+    x = _letters(draw) if draw.chance(0.9) else draw.digits(3, 6)
     return plain("reverse", draw, ask(draw, wordings.REVERSE, x=quoted(draw, x)), x[::-1],
                  " ".join(x) + " -> " + " ".join(x[::-1]))
 
@@ -127,7 +138,7 @@ def sort(draw):
 def _sortable(draw):
     """English words sort by alphabet, Japanese ones by plain kana."""
     if not draw.japanese:
-        return draw.latin
+        return lambda: _letters(draw)
 
     def kana():
         while True:
@@ -142,10 +153,10 @@ def count(draw):
     if style < 0.35:
         found = draw.words(1, 10)
         if not draw.japanese and len(found) < 8 and draw.chance(0.3):
-            found = _with_small(draw, found)
+            found = _with_everyday(draw, found)
         x, table = " ".join(found), wordings.COUNT_WORDS
     elif style < 0.7:
-        x, table = draw.word(), wordings.COUNT_LETTERS
+        x, table = _letters(draw), wordings.COUNT_LETTERS
         found, x = list(x), quoted(draw, x)
     else:
         found = draw.words(2, 10, draw.word if draw.chance(0.5) else lambda: draw.digits(1, 2))
@@ -156,8 +167,8 @@ def count(draw):
 
 def change_case(draw):
     found = draw.words(1, 4, draw.latin)
-    if draw.chance(0.25):
-        found = _with_small(draw, found)
+    if draw.chance(0.35):
+        found = _with_everyday(draw, found)
     cases = [(wordings.UPPER, str.upper), (wordings.LOWER, str.lower), (wordings.TITLE, str.title)]
     table, change = draw.rng.choices(cases, [5, 2, 2])[0]
     start = str.upper if table is wordings.LOWER and draw.chance(0.7) else \
@@ -196,8 +207,8 @@ def _lower(draw):
 
 
 # What may be asked again of another word: wordings, words, the right answer.
-AGAIN = [(wordings.REVERSE, Draw.word, lambda x: x[::-1]), (wordings.UPPER, _lower, str.upper),
-         (wordings.COUNT_LETTERS, Draw.word, lambda x: str(len(x))),
+AGAIN = [(wordings.REVERSE, _letters, lambda x: x[::-1]), (wordings.UPPER, _lower, str.upper),
+         (wordings.COUNT_LETTERS, _letters, lambda x: str(len(x))),
          (wordings.REPEAT, Draw.word, str)]
 
 

@@ -2,7 +2,7 @@
 
 Contents are drawn at random and belong to a side by their hash; wordings by their place in a list
 (every fourth is held out) or in a list for training alone; tool names by hash. What is no content
-is on both sides: single digits, small words between others, days, jobs, items, units, colours and
+is on both sides: single digits, everyday words among others, days, jobs, items, units, colours and
 formats, the names of parameters and how they are given. A sum belongs to a side with its order:
 3 + 14 may be held out while 14 + 3 is learnt.
 
@@ -145,6 +145,10 @@ class Draw:
         if not self.japanese or self.chance(0.2):
             return self.latin()
         return self.pick(words.JAPANESE) if self.chance(0.4) else self.characters()
+
+    def everyday(self):
+        """A word that stands among others on both sides: a small one or one that people type."""
+        return self.rng.choice(words.GLUE if self.chance(0.5) else words.EVERYDAY)
 
     def words(self, least, most, make=None):
         """Different words, between `least` and `most` of them."""

@@ -2,6 +2,8 @@
 
 Composed tools are a verb and a noun; natural ones are those that people try first.
 """
+import composed_requests
+from split import COMPOSED
 
 # English verb, its Japanese request and its Japanese dictionary form, after "{noun}を".
 VERBS = [line.split() for line in """get 取得して 取得する|find 探して 探す|show 見せて 見せる|send 送って 送る|
@@ -19,6 +21,10 @@ recipe レシピ|book 本|flight 便|hotel ホテル|stock 株価|account 口座
 temperature 温度|event 催し|payment 支払い|document 文書|customer 顧客|product 商品|movie 映画|playlist プレイリスト|
 contact 連絡先|train 電車|taxi タクシー|server サーバー|backup バックアップ|password パスワード|image 画像|
 time 時刻|machine 機械|sensor センサー""".replace("\n", "").split("|")]
+
+# What stands in tools' names besides.
+NAME_PARTS = """now today info data for with from my new tool api v2 service request query value
+current local quick auto do run call fetch make last next city user item""".split()
 
 # Parameter: kind of value, English and Japanese descriptions, how a request gives it.
 PARAMETERS = {
@@ -242,16 +248,21 @@ NATURAL = [
 # composed ones by their noun.
 SPOKEN = [
     ({"get_weather", "weather", "temperature"},
-     ["weather", "rain", "sunny", "cold", "umbrella", "天気", "雨", "晴", "気温"]),
-    ({"get_time", "time"}, ["time", "late is it", "何時", "時刻", "時間"]),
-    ({"search", "document"}, ["search", "look up", "find", "検索", "調べ", "探し"]),
+     ["weather", "forecast", "rain", "sunny", "cold", "umbrella", "天気", "空模様", "雨", "晴", "気温"]),
+    ({"get_time", "time"}, ["time", "late is it", "hour", "何時", "時刻", "時間"]),
+    ({"search", "document"}, ["search", "look up", "look for", "find", "検索", "調べ", "探し"]),
     ({"send_email", "email", "message"},
-     ["send", "mail", "message", "write to", "letter", "メール", "メッセージ", "連絡", "手紙"]),
+     ["send", "mail", "message", "write to", "letter", "inform", "contact", "メール", "メッセージ", "連絡", "手紙"]),
     ({"set_timer", "timer", "alarm", "reminder"},
-     ["timer", "wake", "remind", "minutes", "タイマー", "分計", "知らせ"]),
+     ["timer", "countdown", "wake", "remind", "minutes", "タイマー", "分計", "知らせ"]),
     ({"book_table", "table"},
-     ["table", "restaurant", "eat", "dinner", "book", "reserv", "席", "レストラン", "予約", "食事"]),
+     ["table", "seat", "restaurant", "eat", "dinner", "lunch", "dine", "book", "reserv", "席", "レストラン", "予約", "食事"]),
     ({"get_stock_price", "stock", "price"}, ["stock", "share", "price", "株", "値段"]),
     ({"play_music", "song", "playlist"},
-     ["play", "song", "music", "hear", "sing", "曲", "再生", "聞", "歌", "音楽"]),
+     ["play", "song", "track", "music", "hear", "listen", "stream", "sing", "曲", "再生", "聞", "歌", "音楽"]),
 ]
+
+for _language in ("en", "ja"):
+    REQUEST[_language + COMPOSED] = composed_requests.REQUEST[_language]
+    for _names, *_, _asked in NATURAL:
+        _asked[_language + COMPOSED] = composed_requests.NATURAL[_names[0]][_language]

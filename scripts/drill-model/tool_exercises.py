@@ -8,7 +8,8 @@ import exercises
 import words
 from exercises import Exercise, assistant, says, user
 from split import is_held_out
-from tool_catalogue import ALIKE, ENUMS, NATURAL, NOUNS, PARAMETERS, REQUEST, SPOKEN, VERBS
+from tool_catalogue import (ALIKE, ENUMS, NAME_PARTS, NATURAL, NOUNS, PARAMETERS, REQUEST, SPOKEN,
+                            VERBS)
 
 
 def value(draw, kind):
@@ -58,9 +59,27 @@ def definition(draw, tool, description):
     return {"type": "function", "function": function}
 
 
+NATURAL_SHARE = 0.35
+# In training there are more: their wordings are the more varied.
+NATURAL_SHARE_TRAINING = 0.5
 # Shares, in training, of natural tools and of composed ones' parameters whose names are invented.
-RENAMED = 0.6
+RENAMED = 0.85
 RENAMED_PARAMETER = 0.3
+
+
+def _made_up(draw, names):
+    """A name for a natural tool: of nothing that is known, or with parts of its own names."""
+    def part():
+        if draw.chance(0.6):
+            return draw.rng.choice(draw.rng.choice(names).split("_"))
+        return draw.rng.choice(NAME_PARTS) if draw.chance(0.5) else draw.rng.choice(VERBS)[0]
+    if draw.chance(0.35):
+        first = draw.invented() if draw.chance(0.5) else draw.rng.choice(VERBS)[0]
+        return f"{first}_{draw.invented()}"
+    parts = draw.words(1 if draw.chance(0.1) else 2, 3, part)
+    if draw.chance(0.1):
+        return parts[0] + "".join(each.capitalize() for each in parts[1:])
+    return "_".join(parts)
 
 
 class Tool:
@@ -70,7 +89,8 @@ class Tool:
         self.draw = draw
         self.parameters, self.renamed = PARAMETERS, False
         while True:
-            self.natural = draw.rng.choice(NATURAL) if draw.chance(0.35) else None
+            natural = NATURAL_SHARE if draw.held_out else NATURAL_SHARE_TRAINING
+            self.natural = draw.rng.choice(NATURAL) if draw.chance(natural) else None
             if self.natural:
                 self._natural(draw)
             else:
@@ -84,12 +104,11 @@ class Tool:
     def _natural(self, draw):
         names, self.english, self.japanese, required, optional, _ = self.natural
         self.name, self.subject = draw.rng.choice(names), names[0]
-        # In training its name often says nothing: the description tells what it does, and the name
-        # is to be copied from there.
+        # In training its name is mostly made up: the description tells what it does, and the name
+        # is to be copied, however like a known one it looks.
         self.renamed = not draw.held_out and draw.chance(RENAMED)
         if self.renamed:
-            first = draw.invented() if draw.chance(0.5) else draw.rng.choice(VERBS)[0]
-            self.name = f"{first}_{draw.invented()}"
+            self.name = _made_up(draw, names)
         self.required = [draw.rng.choice(required)]
         self.optional = [p for p in optional if draw.chance(0.5)]
 

@@ -26,6 +26,66 @@ shallow simple strange modern ancient hello world strawberry elephant giraffe pe
 butterfly umbrella bottle basket blanket pillow mirror carpet ladder hammer needle button pocket
 jacket shirt trousers shoe sock hat glove scarf ring necklace candle lantern battery
 magnet""".split()
+# What people type besides things. Half of it are whole tokens, whose letters only training can
+# tell: these words belong to both sides and stand among others.
+EVERYDAY = """accept agree allow answers appear arrive ask bake bathe become begin believe belong
+blow borrow break breathe bring build burn buy call care carry catch change choose clean climb come
+complain continue cook cost count cry cut decide deliver describe dig disappear draw dream drink
+drive drop earn eat enjoy enter escape explain fall feed feel fight fill finish fit fix float fly
+fold follow forget forgive freeze gather give go going gone grow guess hang happen hate hear help
+hide hit hold hope hurry hurt imagine improve invite join jump keep kick kill kiss knock know laugh
+lead learn leave lend let lie lift like listen live lose make marry mean meet melt miss mix need nod
+notice obey offer owe paint pass pay pick plan point pour pray prefer prepare press pretend promise
+prove pull push put quit reach receive refuse remain remember rent repair replace rest return ride
+rise roll run say see seem sell separate serve sew shake shine shout show shut sing sink sit ski
+smell smile sneeze solve speak spell spend spill spread stand stay steal stick stir stretch study
+succeed suffer suggest swim swing take talk taste teach tear tell thank think throw tie touch travel
+trust try turn understand use visit wait wake walk want warn wash waste wear weigh welcome win wish
+wonder work worry wrap write yawn able afraid alive alone asleep awake bad beautiful best better big
+bitter boring broken busy calm careful cheap cheerful clear close common correct crazy curious curly
+cute dangerous dead dear different difficult dirty double dry dull dusty eager easy elegant empty
+equal excellent expensive extra famous fancy far fast fat few final fine flat foreign free fresh
+friendly full funny general glad good grateful great guilty handsome hard healthy helpful high holy
+honest hot huge human ill important impossible innocent jealous jolly kind large last lonely long
+loose loud lovely low lucky mad main many married maybe mild most much neat nervous new nice normal
+odd official only other own patient perfect plain pleasant polite poor possible pretty private
+proper proud public pure rare raw ready real recent regular rich right ripe rough rude sad safe
+salty same scared secret serious several sharp short shy sick silent silly similar single slim small
+smart smooth soft solid sore sour special steep sticky stiff straight stupid such sudden sure sweet
+tall tame terrible thick thin tidy tight tiny tired total tough true ugly usual vast weird whole
+wild wise wonderful wooden wrong above across after again against ago all almost along already also
+always among another any anybody anything anywhere around at away back because been before behind
+being below beneath beside between beyond both but by can cannot could did do does done down during
+each either else enough even ever every everybody everyone everything everywhere except first had
+half he her here hers herself him himself his how however i if indeed instead into itself just least
+less little me might mine more must myself near nearly neither never next nobody none nor nothing
+now nowhere off often oh okay once one our ours out over perhaps please quite rather really second
+she should since so some somebody someone something sometimes somewhere soon still than that their
+them themselves then there therefore these third those though through thus till together too toward
+twice two three four five six seven eight nine ten eleven twelve twenty hundred thousand under
+unless until up upon us usually well were what whatever when where which while who whom whose why
+will within without would yes yet yourself accident adventure advice age air airport animal area arm
+army art bag ball bar bath bed bell belt bill birth bit block blood board bone boss bottom box boy
+branch breakfast brick business camp card case cause cell centre chance choice circle class climate
+clothes coat colour company corner course court crowd cup customer dad danger daughter day deal
+death debt degree desk dinner dirt disease dish district dollar dress dust duty earth east edge
+education effect egg energy enemy event evidence example exercise face fact farm fashion fault fear
+festival field film floor flour fog food form friends fruit fun future game gift girl goal god grain
+grandmother ground group guest gun hall health heat hill hole holiday home honey hospital hotel hour
+husband ice idea inch income insect interest job journey judge jungle key kid kingdom lake lamp land
+language law lawyer leader leg lesson level life line lip list lunch machine magic mail man manager
+map mark meal meat medicine member memory message middle midnight minute mistake mom month mud
+muscle museum nail nation neck nest news noise noon north note object officer oil opinion order page
+pain pair palace pan parents park part party past path peace pen people person pet pie piece pipe
+place plant player poem police pool post pot power prison prize product profit program project
+purpose quarter queue race railway reason record religion report result rice risk road robot rock
+role roof room root rope rule salad sale sauce scene seat seed sense sentence shape shelf side sign
+silk size skill skin sky sleep smoke soap soil son sort sound soup south space speech speed sport
+spot stage stairs stamp state station step stomach stop store stranger stream style subject success
+suit surprise swallow system tail target task tax team test text theatre theory thing thought throat
+thumb time tin tip title toe tongue tool tooth top town toy trade traffic trick trip trouble truth
+type uniform universe valley value video view visitor voice volcano wall war wave way weather week
+weekend weight west wheat wife wing wire woman wood word worker year zero zoo""".split()
 JAPANESE = """いぬ ねこ とり うま さかな やま かわ うみ そら ほし つき はな くさ もり みち まち いえ
 まど つくえ いす かみ ほん えき みせ くつ ぼうし かさ とけい でんわ くるま ふね りんご みかん ぶどう
 もも なし すいか いちご たまご こめ みそ しお さとう みず おちゃ あさ ひる よる はる なつ あき ふゆ
@@ -33,7 +93,13 @@ JAPANESE = """いぬ ねこ とり うま さかな やま かわ うみ そら 
 バナナ レモン トマト メロン パン ケーキ コーヒー ホテル バス タクシー ピアノ ギター ノート ペン
 犬 猫 鳥 馬 魚 山 川 海 空 星 月 花 森 道 町 家 本 駅 店 車 船 朝 昼 夜 春 夏 秋 冬 桜 風 雨 雪
 東京 大阪 京都 学校 先生 学生 電車 時計 電話 会社 音楽 映画 写真 料理 野菜 果物 天気 新聞 手紙 友達
-家族 仕事 旅行 公園 図書館 病院 銀行 世界 日本 時間 言葉 名前 問題 自然 動物 植物 机 窓 鍵 傘""".split()
+家族 仕事 旅行 公園 図書館 病院 銀行 世界 日本 時間 言葉 名前 問題 自然 動物 植物 机 窓 鍵 傘
+ありがとう おはよう こんばんは さようなら すみません はい いいえ たべる のむ いく くる みる きく よむ かく
+はなす ねる おきる あるく はしる およぐ つくる あそぶ まつ もつ かう うる しる わかる おもう わらう なく
+おおきい ちいさい あたらしい ふるい たかい ひくい あつい さむい うれしい かなしい たのしい おいしい きれい
+しずか げんき とても すこし たくさん いつも ときどき もう まだ きのう きょう あした いま ここ そこ どこ
+だれ なに わたし あなた かれ みんな ひと こども おとこ おんな あたま みみ くち からだ こころ ちから あお あか
+しろ くろ みぎ ひだり うえ した なか そと まえ うしろ ひとつ ふたつ みっつ""".split()
 NAMES = """Anna Tom Maria John Emma Peter Julia David Sofia Lukas Clara Felix Nina Oscar Lena Paul
 Alice Bob Carol Daniel Eva Frank Grace Henry Irene Jack Karen Leo Mia Noah Olivia Patrick Rosa
 Simon Tina Victor Wendy Yusuf Zoe Marco Elena Hugo Laura Kenji Yuki Haruto Aiko Priya Arjun Fatima
