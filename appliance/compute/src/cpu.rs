@@ -45,7 +45,7 @@ const ROWS_AT_ONCE: usize = 8;
 /// Models of fewer columns are narrow.
 const NARROW: usize = 1024;
 
-/// What the inputs of products are rounded to. For attention's values and for the head it is
+/// What the inputs of products are rounded to. For what attention reads and for the head it is
 /// sixteen bits in any case: what is rounded there weighs most, and there are few.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
@@ -283,11 +283,12 @@ fn precise(plan: &Plan, precision: Precision) -> BTreeSet<usize> {
     if is_everywhere {
         return (0..plan.slots.len()).collect();
     }
-    let values = plan.layers.iter().flatten().filter_map(|step| match step {
-        Step::KvWrite { values, .. } => Some(values.0),
-        _ => None,
+    let read = plan.layers.iter().flatten().flat_map(|step| match step {
+        Step::KvWrite { keys, values, .. } => vec![keys.0, values.0],
+        Step::Attention { queries, .. } => vec![queries.0],
+        _ => Vec::new(),
     });
-    values.collect()
+    read.collect()
 }
 
 impl Executor for Cpu {

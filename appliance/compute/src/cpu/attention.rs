@@ -527,6 +527,8 @@ mod tests {
             (3, 12, 20, None),
             (1, 7, 80, Some(7)),
             (1, 2, 256, None),
+            // Rows that meet a block together and see nothing of it in common.
+            (1, 1, 16, Some(3)),
         ];
         let cases = shapes.iter().flat_map(|shape| [(shape, KvType::F16), (shape, KvType::Q8_0)]);
         for (&shape, kept) in cases {

@@ -409,7 +409,7 @@ impl Job<'_> {
             // Two groups by eight rows where registers hold as many sums.
             let whole = rows.start + rows.len() / ROWS * ROWS;
             while is_wide && group + 2 <= self.groups.end {
-                if F::IS_UNPACKED {
+                if F::IS_UNPACKED && whole > rows.start {
                     F::in_panels(self.tier, self, (group, rows.start..whole), &mut panels);
                 } else {
                     for row in (rows.start..whole).step_by(ROWS) {
@@ -429,7 +429,7 @@ impl Job<'_> {
     /// As many rows as are computed before the next groups are: of parts of the batch that are
     /// about alike.
     fn rows_cached<F: Reads>(&self) -> usize {
-        let row_bytes = self.step * self.matrix.columns / F::COLUMNS * size_of::<F::Input>();
+        let row_bytes = self.matrix.columns / F::COLUMNS * size_of::<F::Input>();
         let (least, most) = ROWS_CACHED.into_inner();
         let parts = self.out.rows.div_ceil((INPUT_BYTES_CACHED / row_bytes).clamp(least, most));
         self.out.rows.div_ceil(parts).next_multiple_of(ROWS)

@@ -121,7 +121,7 @@ fn every_form_on_every_tier() {
     for kind in KINDS {
         let large = kind.0.block_len() == LARGE;
         let shapes: &[(usize, usize, usize)] = match large {
-            true => &[(1, 256, 1), (16, 512, 3), (35, 768, 7), (50, 256, 61)],
+            true => &[(1, 256, 1), (16, 512, 3), (35, 768, 7), (50, 256, 61), (35, 1280, 211)],
             false => &[(1, 32, 1), (16, 96, 3), (35, 576, 7), (50, 64, 61), (7, 1024, 16)],
         };
         for &(rows, columns, n) in shapes {
