@@ -22,13 +22,13 @@ SHARE = ["the stock price of ", "the share price of ", "the price of a share of 
          "the current stock price of ", "the price of the stock of "]
 SONG = ["", "the song ", "the track ", "the music ", "a song called "]
 JA = ["", "ください", "ほしい", "もらえますか", "くれますか", "ほしいです"]
-JA_END = ["。", "。", "？"]
 
 # By a natural tool's first name, rows of columns by language.
 NATURAL = {
     "get_weather": {"en": [
         [SEEK, WEATHER, ["in ", "for ", "of ", "at "], ["{v}{o}"], END],
-        [["is it ", "will it be ", "does it get ", "is it now ", "could it be ", "do you think it is "],
+        [["is it ", "will it be ", "does it get ", "is it now ", "could it be ",
+          "do you think it is "],
          ["cold ", "warm ", "sunny ", "windy ", "wet ", "dry ", "rainy ", "hot ", "cloudy ",
           "raining ", "snowing "], ["in ", "over in ", "at "], ["{v}{o}"], ["", "?"]]],
         "ja": [

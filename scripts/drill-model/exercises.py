@@ -77,7 +77,7 @@ def phrase(draw, least, most):
     found = draw.words(least, most)
     if draw.chance(0.2):
         found.append(draw.digits(1, 4))
-    if draw.chance(0.35):
+    if draw.chance(0.35 if draw.held_out else 0.5):
         return _sentence(draw, found)
     return " ".join(found)
 
@@ -167,7 +167,7 @@ def count(draw):
 
 def change_case(draw):
     found = draw.words(1, 4, draw.latin)
-    if draw.chance(0.35):
+    if draw.chance(0.35 if draw.held_out else 0.5):
         found = _with_everyday(draw, found)
     cases = [(wordings.UPPER, str.upper), (wordings.LOWER, str.lower), (wordings.TITLE, str.title)]
     table, change = draw.rng.choices(cases, [5, 2, 2])[0]

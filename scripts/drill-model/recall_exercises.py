@@ -83,12 +83,17 @@ def _text(draw, tokens):
     return [_sentence(draw) for _ in range(count)]
 
 
+# Share, in training, of secrets that are told without any other text.
+BARE_SHARE = 0.3
+
+
 def passkey(draw, tokens=None):
     """`tokens`: about how long the text is."""
     rng = draw.rng
     key = draw.digits(4, 6) if draw.chance(0.8) else draw.word()
     k = draw.wording(SECRET)
-    text = _text(draw, tokens or int(40 * 2 ** (rng.random() * 5)))
+    is_bare = not draw.held_out and not tokens and draw.chance(BARE_SHARE)
+    text = [] if is_bare else _text(draw, tokens or int(40 * 2 ** (rng.random() * 5)))
     text.insert(rng.randint(0, len(text)), draw.wording(GIVE).format(k=k, x=key))
     glue = draw.of(" ", "")
     question = draw.wording(ASK).format(k=k)

@@ -33,6 +33,7 @@ UNSEEN = " unseen"
 COMPOSED = " composed"
 COMPOSED_SHARE = 0.4
 TRIES_MAX = 10_000
+EVERYDAY = frozenset(words.GLUE + words.EVERYDAY)
 
 
 def is_held_out(text):
@@ -119,10 +120,14 @@ class Draw:
         """A word of syllables or of letters that no list holds."""
         rng = self.rng
 
-        def make():
+        def any_word():
             if rng.random() < 0.25:
                 return "".join(rng.choices(string.ascii_lowercase, k=rng.randint(3, 9)))
             return "".join(rng.choices(SYLLABLES, k=rng.randint(1, 3))) + rng.choice(ENDINGS)
+
+        def make():
+            # Everyday words stand alone in training.
+            return next(word for word in iter(any_word, None) if word not in EVERYDAY)
         return self.from_side(make)
 
     def latin(self):
@@ -191,12 +196,14 @@ class Draw:
         return self.rng.choice(wordings_of(table, self.language, self.held_out))
 
     def composed(self, table, rows):
-        """A wording of parts that is neither a held-out nor an unseen one, whatever stands before
-        and after it."""
+        """A wording of parts that has no held-out and no unseen one in it, and is no part of one,
+        whatever stands before and after."""
         others = wordings_of(table, self.language, True) + table.get(self.language + UNSEEN, [])
         never = _never_learnt(tuple(others))
+        whole = [bare(other) for other in others]
         for _ in range(TRIES_MAX):
             text = "".join(self.rng.choice(column) for column in self.rng.choice(rows))
-            if not within(text) & never:
+            found = bare(text)
+            if not (within(text) & never or any(other in found for other in whole)):
                 return text[0].upper() + text[1:] if self.chance(0.8) else text
         raise RuntimeError("no wording of this side found")

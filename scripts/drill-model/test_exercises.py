@@ -13,9 +13,9 @@ import recall_exercises
 import system_exercises
 import tool_catalogue
 import wordings
-from split import (COMPOSED, FOR_TRAINING, UNSEEN, Draw, bare, is_held_out, within,
+from split import (COMPOSED, EVERYDAY, FOR_TRAINING, UNSEEN, Draw, bare, is_held_out, within,
                    wordings_of)
-from words import KANJI
+from words import KANJI, TOPICS
 
 DRAWS = 60
 SIDES = (False, True)
@@ -133,6 +133,8 @@ class Sides(unittest.TestCase):
             for language in conversations.LANGUAGES:
                 contents = [drawn(5, side, language, kind)[1].contents for side in SIDES]
                 self.assertFalse(contents[0] & contents[1], (kind, language))
+                # Training asks for their letters; a topic's are never asked for.
+                self.assertFalse(contents[1] & EVERYDAY - set(TOPICS), (kind, language))
 
     def test_tool_names_are_disjoint(self):
         for kind in ("tool_call", "tool_answer", "no_tool"):
@@ -167,6 +169,9 @@ class Sides(unittest.TestCase):
                 self.assertGreater(len(made), 90, name)
                 others = wordings_of(table, language, True) + table.get(language + UNSEEN, [])
                 self.assertEqual(overlap(made, others), [], name)
+                found = [(text, other) for text in made for other in others
+                         if bare(other) in bare(text)]
+                self.assertEqual(found, [], name)
                 known = {"r"} if name == "tool_catalogue.REQUEST" else fields("".join(table["en"]))
                 self.assertTrue(all(fields(wording) == known for wording in made), name)
 

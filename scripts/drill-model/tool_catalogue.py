@@ -81,7 +81,8 @@ REQUEST = {"en": [
 # requests by language; {v} is the required value, {o} the optional ones' phrases.
 NATURAL = [
     (["get_weather", "weather", "current_weather", "get_current_weather", "weather_lookup",
-      "fetch_weather", "weather_forecast", "weather_now", "weather_report"], "Get the weather of a city", "都市の天気を調べる",
+      "fetch_weather", "weather_forecast", "weather_now", "weather_report"],
+     "Get the weather of a city", "都市の天気を調べる",
      ["city", "location"], ["unit", "day"],
      {"en": ["What is the weather in {v}{o}?", "How is the weather in {v}{o}?",
              "What's the weather like in {v}{o}?", "Tell me the weather in {v}{o}.",
@@ -121,7 +122,7 @@ NATURAL = [
           "What is the time now in {v}{o}?", "The time in {v}, please{o}.",
           "Which time is it in {v}{o}?"],
       "ja unseen": [
-          "{v}の時刻を知りたい。{o}", "{v}では今何時？{o}", "{v}の時刻を調べてください。{o}"]}),
+          "{v}の時刻を知りたい。{o}", "{v}の時計を見て。{o}", "{v}の時刻を調べてください。{o}"]}),
     (["search", "web_search", "search_web", "find_documents", "search_documents", "lookup"],
      "Search for documents", "文書を検索する", ["query"], ["format"],
      {"en": ["Search for {v}{o}.", "Look up {v}{o}.", "Find documents about {v}{o}.",
@@ -156,10 +157,10 @@ NATURAL = [
           "{v}さんにメールを送って。{o}", "{v}さんにメッセージを送って。{o}", "{v}へメールを書いて。{o}", "{v}さんに連絡してください。{o}",
           "{v}にメールを出して。{o}", "{v}にメールしてください。{o}", "{v}さんにメールして。{o}"],
       "en unseen": [
-          "Send word to {v}{o}.", "I want to write to {v}{o}.", "Drop {v} a message{o}."],
+          "Send word to {v}{o}.", "Pass a message on to {v}{o}.", "Drop {v} a message{o}."],
       "ja unseen": [
           "{v}にメッセージをお願い。{o}", "{v}へのメールを送って。{o}",
-          "{v}にメッセージを書いて。{o}"]}),
+          "{v}に手紙を送って。{o}"]}),
     (["set_timer", "start_timer", "timer", "countdown", "set_alarm_minutes",
       "kitchen_timer"],
      "Start a timer", "タイマーを始める", ["minutes"], ["name"],
@@ -219,7 +220,7 @@ NATURAL = [
           "{v}の株価{o}", "{v}の株価を調べて。{o}", "{v}の株価はいくら？{o}", "{v}の株価を教えてください。{o}", "{v}株の値段は？{o}",
           "{v}の株価を見たい。{o}", "{v}の株価を見せてください。{o}"],
       "en unseen": [
-          "How high is the stock of {v}{o}?", "Tell me the share price of {v}{o}.",
+          "How high is the stock of {v}{o}?", "At what price does {v} trade{o}?",
           "I want the stock price of {v}{o}."],
       "ja unseen": [
           "{v}の株価を知りたい。{o}", "{v}の株価はどうですか？{o}", "{v}の株価を確認して。{o}"]}),
@@ -241,28 +242,33 @@ NATURAL = [
       "en unseen": [
           "Next song: {v}{o}.", "I would like to hear {v}{o}.", "Let's hear {v}{o}."],
       "ja unseen": [
-          "{v}をお願い、音楽で。{o}", "{v}という曲を流して。{o}", "{v}の曲をかけて。{o}"]}),
+          "{v}をお願い、音楽で。{o}", "{v}を聞こう。{o}", "音楽は{v}で。{o}"]}),
 ]
 
 # What a question has that may seem to be one for these tools, natural ones by their first name,
 # composed ones by their noun.
 SPOKEN = [
     ({"get_weather", "weather", "temperature"},
-     ["weather", "forecast", "rain", "sunny", "cold", "umbrella", "天気", "空模様", "雨", "晴", "気温"]),
+     ["weather", "forecast", "rain", "sunny", "cold", "umbrella", "天気", "空模様", "雨", "晴",
+      "気温"]),
     ({"get_time", "time"}, ["time", "late is it", "hour", "何時", "時刻", "時間"]),
     ({"search", "document"}, ["search", "look up", "look for", "find", "検索", "調べ", "探し"]),
     ({"send_email", "email", "message"},
-     ["send", "mail", "message", "write to", "letter", "inform", "contact", "メール", "メッセージ", "連絡", "手紙"]),
+     ["send", "mail", "message", "write to", "letter", "inform", "contact",
+      "メール", "メッセージ", "連絡", "手紙"]),
     ({"set_timer", "timer", "alarm", "reminder"},
      ["timer", "countdown", "wake", "remind", "minutes", "タイマー", "分計", "知らせ"]),
     ({"book_table", "table"},
-     ["table", "seat", "restaurant", "eat", "dinner", "lunch", "dine", "book", "reserv", "席", "レストラン", "予約", "食事"]),
+     ["table", "seat", "restaurant", "eat", "dinner", "lunch", "dine", "book", "reserv",
+      "席", "レストラン", "予約", "食事"]),
     ({"get_stock_price", "stock", "price"}, ["stock", "share", "price", "株", "値段"]),
     ({"play_music", "song", "playlist"},
-     ["play", "song", "track", "music", "hear", "listen", "stream", "sing", "曲", "再生", "聞", "歌", "音楽"]),
+     ["play", "song", "track", "music", "hear", "listen", "stream", "sing", "曲", "再生",
+      "聞", "歌", "音楽"]),
 ]
 
 for _language in ("en", "ja"):
     REQUEST[_language + COMPOSED] = composed_requests.REQUEST[_language]
     for _names, *_, _asked in NATURAL:
         _asked[_language + COMPOSED] = composed_requests.NATURAL[_names[0]][_language]
+del _language, _names, _asked

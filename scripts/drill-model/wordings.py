@@ -168,7 +168,7 @@ SORT_WORDS = {"en": [
     "五十音順に並べてください：{x}", "あいうえお順にして：{x}", "あいうえお順でお願いします：{x}", "次の言葉をあいうえお順に並べてください：{x}"],
     "en unseen": [
     "Which of these words comes first in a dictionary, which next? {x}",
-    "Sorted by alphabet, please: {x}", "A to Z: {x}", "Words to sort: {x}"],
+    "Sorted by alphabet, please: {x}", "Dictionary order: {x}", "Words to sort: {x}"],
     "ja unseen": [
     "これらの言葉を五十音順に：{x}", "五十音で並べ替え：{x}",
     "{x} を五十音の順に並べてください。", "次の単語をあいうえお順に：{x}"]}
