@@ -1,24 +1,42 @@
-"""Writes what an image is made of, as CycloneDX 1.6 (JSON): sbom.py MANIFEST VERSION < CARGO-METADATA
+"""Writes what an image is made of, as CycloneDX 1.6 (JSON):
 
-MANIFEST is mkosi's list of packages; on standard input comes what `cargo metadata` says of the
+    sbom.py VERSION MANIFEST... [--files FILE...] < CARGO-METADATA
+
+A MANIFEST is mkosi's list of packages, of the root and of the initrd; FILES are what comes from no
+package: models, modules that were built. On standard input comes what `cargo metadata` says of the
 workspace. Crates are those that the program is built from, without those of tests and builds.
 """
+import hashlib
 import json
 import sys
 import uuid
 
 PROGRAM = "redoubt"
+MODELS = (".gguf", ".safetensors")
 
 
-def packages(path):
-    """The Debian packages of the image."""
-    with open(path) as file:
-        listed = json.load(file)["packages"]
-    for package in sorted(listed, key=lambda p: p["name"]):
+def packages(paths):
+    """The Debian packages of the image; those of root and initrd are of one mirror at one time."""
+    listed = {}
+    for path in paths:
+        with open(path) as file:
+            listed |= {package["name"]: package for package in json.load(file)["packages"]}
+    for _, package in sorted(listed.items()):
         name, version, machine = package["name"], package["version"], package["architecture"]
         yield {"type": "library", "name": name, "version": version,
                "purl": f"pkg:deb/debian/{name}@{version}?arch={machine}&distro=trixie",
                "bom-ref": f"deb:{name}"}
+
+
+def files(paths):
+    """What comes from no package, by its digest."""
+    for path in sorted(paths):
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        name = path.rsplit("/", 1)[-1]
+        yield {"type": "machine-learning-model" if name.endswith(MODELS) else "file", "name": name,
+               "bom-ref": f"file:{name}:{digest[:12]}",
+               "hashes": [{"alg": "SHA-256", "content": digest}]}
 
 
 def crates(metadata):
@@ -44,8 +62,9 @@ def crates(metadata):
 
 
 def main():
-    manifest, version = sys.argv[1:]
-    components = [*packages(manifest), *crates(json.load(sys.stdin))]
+    version, *rest = sys.argv[1:]
+    at = rest.index("--files") if "--files" in rest else len(rest)
+    components = [*packages(rest[:at]), *crates(json.load(sys.stdin)), *files(rest[at + 1:])]
     # The same parts have the same number.
     parts = json.dumps(components, sort_keys=True)
     number = uuid.uuid5(uuid.NAMESPACE_OID, f"redoubt image {version} {parts}")

@@ -11,10 +11,14 @@ import prefixes
 import wire
 import workstation
 from machine import Failed
-from trials import (ACT_TIMEOUT_S, ADDRESS, ANSWER, BOOT_TIMEOUT_S, DRILL, PROMPT, await_ready,
-                    board, import_image, runs, shown_recovery_key, write)
+from trials import (ACT_TIMEOUT_S, ADDRESS, ANSWER, BOOT_TIMEOUT_S, DRILL, PROMPT, SETTINGS,
+                    await_ready, board, import_image, runs, shown_recovery_key, write)
 
 ESP_AT = "@@1M"
+ZSTD = b"\x28\xb5\x2f\xfd"
+ADDRESS_V6 = "fd00:7::7"
+# The other end of the network that QEMU makes.
+GATEWAY = bytes((10, 0, 2, 2))
 REFUSED = r"(?i)access denied|security violation"
 MAINTENANCE = r"Started redoubt-maintenance\.service"
 SERVES = r"Finished redoubt-self-test\.service"
@@ -193,6 +197,26 @@ def bad_update(bench, machine, people):
         raise Failed(f"{item} is still said to be active")
 
 
+def unfit_update(bench, machine, people):
+    """An image that comes up and does not answer as it should restarts by itself until its tries are
+    over; then the one before serves, and the data are as they were."""
+    item = import_image(bench, machine, people, "unfit", 4)
+    restarts = machine.said.count("starting Boot0")
+    began = time.monotonic()
+    people.agree("activate", item)
+    machine.await_("three tries, and the image before",
+                   lambda: machine.said.count("starting Boot0") >= restarts + 4,
+                   5 * BOOT_TIMEOUT_S)
+    machine.await_("the old image serves", lambda: workstation.is_ready(machine.port)
+                   and runs(people, 2), BOOT_TIMEOUT_S)
+    bench.figure("unfit image activated to the old one ready again, s",
+                 round(time.monotonic() - began, 1))
+    if people.ask(bench.python, "walk", PROMPT) != ANSWER:
+        raise Failed("the model's answer has changed")
+    if item in people.status():
+        raise Failed(f"{item} is still said to be active")
+
+
 def old_image_put_back(bench, machine, recovery_key):
     """The image before, signed by the owner, put back by hand: it boots, and opens nothing."""
     disk = with_uki(bench, machine, "old", bench.images / "redoubt_1.efi", "redoubt_9.efi")
@@ -278,7 +302,9 @@ def silence(bench, machine, people):
         if not frame[6:9] == b"\x52\x54\x00":
             continue
         kind = struct.unpack_from(">H", frame, 12)[0]
-        if kind == wire.ARP:
+        # An answer, or the question for whom an answer goes to; not for its own address.
+        asked = frame[38:42]
+        if kind == wire.ARP and (frame[20:22] == b"\0\2" or asked == GATEWAY):
             continue
         if kind == wire.IPV4 and frame[23] == wire.TCP:
             head = 14 + 4 * (frame[14] & 15)
@@ -294,6 +320,33 @@ def silence(bench, machine, people):
         raise Failed(f"{len(sent)} frames left by themselves: {sent[:3]}")
     machine.start()
     await_ready(machine)
+
+
+def silence_v6(bench):
+    """The same with an IPv6 address: nothing leaves by itself, and a neighbour is answered."""
+    people = workstation.Workstation(bench.folder / "v6-people", bench.programs, 0)
+    settings = SETTINGS.replace(ADDRESS, f"{ADDRESS_V6}/64") + people.make_keys()
+    machine = bench.machine("v6", bench.disk("v6", settings=settings))
+    cable = wire.Wire()
+    machine.start(network=cable.network, port=False)
+    machine.await_(SERVES, lambda: cable.listen(1) or re.search(SERVES, machine.said),
+                   BOOT_TIMEOUT_S)
+    cable.listen(20)
+    sent, cable.heard = cable.heard, []
+    for _ in range(3):
+        cable.send(wire.solicit(ADDRESS_V6))
+        cable.listen(2)
+    machine.screen(bench.folder / "tty1-v6.png")
+    shown = machine.screen_text()
+    machine.cut_power()
+    answers = sum(map(wire.is_advertised, cable.heard))
+    bench.figure("answers to a neighbour, the control", answers)
+    if answers == 0:
+        raise Failed("nobody answers: the cable shows nothing")
+    if sent:
+        raise Failed(f"{len(sent)} frames left by themselves: {[s[:80].hex() for s in sent[:3]]}")
+    if f"https://[{ADDRESS_V6}]" not in shown:
+        raise Failed(f"the screen does not say the address: {shown}")
 
 
 def nothing_else_listens(bench, machine):
@@ -323,19 +376,57 @@ def no_traces(bench):
     shutil.rmtree(root, ignore_errors=True)
     image = next(bench.images.glob("redoubt_2.root.*.raw"))
     bench.tools.run("fsck.erofs", f"--extract={root}", image)
+    initrd = bench.folder / "initrd"
+    shutil.rmtree(initrd, ignore_errors=True)
+    initrd.mkdir()
+    unpack_initrd(bench, initrd)
     hosts = {line.split("/")[2] for line in bench.sources.splitlines() if "://" in line}
-    for path in root.rglob("*"):
+    names = set()
+    for path in [*root.rglob("*"), *initrd.rglob("*")]:
+        if path.parent.name in ("bin", "sbin", "system-generators", "systemd"):
+            names.add(path.name)
         if not path.is_file() or path.is_symlink():
             continue
         data = path.read_bytes()
         for host in hosts:
             if host.encode() in data:
-                raise Failed(f"{host} is in {path.relative_to(root)}")
+                raise Failed(f"{host} is in {path}")
+    if not {"systemd-cryptsetup", "mount", "systemd-fstab-generator"} <= names:
+        raise Failed("nothing was looked at")
+    found = names & {"sh", "bash", "dash", "busybox", "agetty", "sulogin", "login", "su", "dpkg", "apt",
+                     "perl", "python3", "systemd-debug-generator"}
+    if found:
+        raise Failed(f"in the root or the initrd there are {sorted(found)}")
     shadow = (root / "etc/shadow").read_text()
     for line in shadow.splitlines():
         if not re.match(r"^[^:]+:[!*]", line):
             raise Failed(f"somebody may log in: {line}")
     shutil.rmtree(root)
+    shutil.rmtree(initrd)
+
+
+def unpack_initrd(bench, folder):
+    """The initrd of an image's UKI: archives, some compressed, one after the other."""
+    uki, packed = bench.images / "redoubt_2.efi", folder / "packed"
+    bench.tools.run("objcopy", "-O", "binary", "--only-section=.initrd", uki, packed)
+    data, at, count = packed.read_bytes(), 0, 0
+    while at < len(data):
+        # Archives begin at words of four; what fills up is zeros.
+        if data[at] == 0:
+            at += 1
+            continue
+        is_packed = data[at:at + 4] == ZSTD
+        part = folder / f"part{count}"
+        part.write_bytes(data[at:])
+        if is_packed:
+            bench.tools.run("sh", "-c", f"cd {folder} && zstd -dcq part{count} | cpio -id --quiet")
+            break
+        said = bench.tools.run("sh", "-c", f"cd {folder} && cpio -id <part{count} 2>&1")
+        at += 512 * int(re.search(r"(\d+) block", said).group(1))
+        part.unlink()
+        count += 1
+    for left in [packed, *folder.glob("part*")]:
+        left.unlink(missing_ok=True)
 
 
 def factory_reset(bench, machine, people, cut=False):
@@ -418,12 +509,14 @@ def campaign(bench, machine, people, trial):
     trial("nothing of the mirror, nobody who logs in", lambda: no_traces(bench))
     trial("records out", lambda: records_out(bench, machine, people))
     trial("silence on the network", lambda: silence(bench, machine, people))
+    trial("silence on the network, IPv6", lambda: silence_v6(bench))
     trial("nothing else listens", lambda: nothing_else_listens(bench, machine))
     trial("unsigned and foreign UKIs", lambda: refused_ukis(bench, machine))
     trial("old image put back", lambda: old_image_put_back(bench, machine, people.recovery_key))
     trial("image that is told something", lambda: told_image(bench, machine))
     trial("power cuts at any write", lambda: power_cuts(bench, machine))
     trial("bad update", lambda: bad_update(bench, machine, people))
+    trial("update that is not good", lambda: unfit_update(bench, machine, people))
     trial("foreign TPM, recovery key",
           lambda: foreign_tpm(bench, machine, people.recovery_key))
     trial("factory reset", lambda: factory_reset(bench, machine, people))

@@ -331,6 +331,10 @@ def power_cuts(bench):
         trials.await_ready(machine)
         people.agree("activate", item)
         trials.await_updated(machine)
+        # With the key slots of the image before: that they go is part of it.
+        machine.await_("the data are closed to every other image",
+                       lambda: trials.GOOD in machine.said.split("starting Boot0")[-1],
+                       trials.ACT_TIMEOUT_S)
         end(second, machine)
     finally:
         machine.cut_power()

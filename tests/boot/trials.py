@@ -105,8 +105,9 @@ def shown_recovery_key(machine):
     return machine.await_("recovery key on the screen", look, ACT_TIMEOUT_S).group(1)
 
 
-def first_boot(bench):
-    """From a fresh disk to the first answer; then what operators do, without a shell."""
+def first_boot(bench, variables=None):
+    """From a fresh disk to the first answer; then what operators do, without a shell. `variables`:
+    the firmware's, if they are not to be made here."""
     people = workstation.Workstation(bench.folder / "people", bench.programs, 0)
     settings = SETTINGS + people.make_keys()
     checked = workstation.run(bench.programs / "redoubt", "site", "check",
@@ -114,6 +115,8 @@ def first_boot(bench):
     if "anna, boris" not in checked:
         raise Failed(f"site check: {checked}")
     machine = bench.machine("first", bench.disk("first", settings=settings))
+    if variables:
+        shutil.copy(variables, machine.variables)
     machine.start()
     people.port = machine.port
     bench.figure("start to ready, first boot, s", round(await_ready(machine), 1))
@@ -293,6 +296,7 @@ class Trials:
 
 def run(bench, everything, only=()):
     """The trials that run with every change, or all of them: (name, verdict, seconds, figures)."""
+    import builds
     import campaign
     import installer
 
@@ -316,4 +320,5 @@ def run(bench, everything, only=()):
         bench.cut_power()
     if everything:
         installer.campaign(bench, trial)
+        builds.campaign(bench, trial)
     return trial.done

@@ -8,8 +8,11 @@ import time
 from machine import free_port
 
 OWN_MAC, OWN_ADDRESS = bytes.fromhex("525500000002"), "10.0.2.2"
+OWN_ADDRESS_V6 = "fd00:7::2"
 MACHINE_MAC = bytes.fromhex("525400123456")
-ARP, IPV4, TCP, UDP = 0x0806, 0x0800, 6, 17
+ARP, IPV4, IPV6, TCP, UDP, ICMPV6 = 0x0806, 0x0800, 0x86DD, 6, 17, 58
+# Of ICMPv6 (RFC 4861).
+SOLICIT, ADVERTISE = 135, 136
 SYN, ACK = 0x02, 0x10
 FROM_PORT = 40000
 FRAME_BYTES_MAX = 65536
@@ -45,6 +48,22 @@ def syn(to, port):
 
 def datagram(to, port):
     return packet(to, UDP, struct.pack(">HHHH", FROM_PORT, port, 12, 0) + b"none")
+
+
+def solicit(to):
+    """Asks who has an IPv6 address, as whoever wants to talk to it does."""
+    source, target = (socket.inet_pton(socket.AF_INET6, one) for one in (OWN_ADDRESS_V6, to))
+    body = struct.pack(">BBHI", SOLICIT, 0, 0, 0) + target + b"\1\1" + OWN_MAC
+    sum_ = checksum(source + target + struct.pack(">II", len(body), ICMPV6) + body)
+    body = body[:2] + struct.pack(">H", sum_) + body[4:]
+    head = struct.pack(">IHBB", 6 << 28, len(body), ICMPV6, 255) + source + target
+    return MACHINE_MAC + OWN_MAC + struct.pack(">H", IPV6) + head + body
+
+
+def is_advertised(frame):
+    """Whether a frame answers `solicit`."""
+    return (struct.unpack_from(">H", frame, 12)[0] == IPV6 and frame[20] == ICMPV6
+            and frame[54] == ADVERTISE and frame[:6] == OWN_MAC)
 
 
 class Wire:

@@ -129,8 +129,9 @@ def certificate(port, fingerprint, path):
 
 
 def digest(image):
-    """SHA-256 of all that a stick has."""
-    return hashlib.sha256(image.read_bytes()).hexdigest()
+    """SHA-256 of a file, such as all that a stick has."""
+    with open(image, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_stick(tools, image, files, size_mib=STICK_MIB, partitioned=True):

@@ -5,6 +5,7 @@
 //! cargo run --example walk -- FOLDER model                 a model, in FOLDER/model
 //! cargo run --example walk -- FOLDER image VERSION FILE...   an image, in FOLDER/image
 //! cargo run --example walk -- FOLDER bad VERSION FILE...     another one, in FOLDER/bad
+//! cargo run --example walk -- FOLDER unfit VERSION FILE...   another one, in FOLDER/unfit
 //! cargo run --example walk -- FOLDER label                 a return label, in FOLDER/label
 //! ```
 //! The keys are made anew by each run, so that one run makes all that belongs together; several
@@ -39,7 +40,7 @@ fn main() {
         }
         let item = match kind.as_str() {
             "model" => world.model(1, &card(GOOD)),
-            "image" | "bad" => image(&world, &bundle[1], &bundle[2..]),
+            "image" | "bad" | "unfit" => image(&world, &bundle[1], &bundle[2..]),
             other => panic!("no bundle of kind {other}"),
         };
         world.release();

@@ -30,6 +30,7 @@ fn take(site: &Site, running: u64) -> Result<String, String> {
         ("--os-release", release),
         ("--out", site.path("kept/files")),
         ("--ukis", site.path("ukis")),
+        ("--told", site.path("told")),
     ];
     let places = places.map(|(name, place)| format!("{name}={}", place.display()));
     let verb = ["image", "take"].into_iter().chain(places.iter().map(String::as_str));
@@ -71,7 +72,8 @@ fn an_image_is_on_trial_until_it_has_proved_itself() {
     assert!(refused.contains("not started from an image"), "{refused}");
     drop(served);
 
-    boot(&site, "running = 1");
+    let told = format!("told = \"{}\"", site.path("told").display());
+    boot(&site, &format!("running = 1\n{told}"));
     let served = site.serve_bare();
     let refused = run(&site, &["bundle", "activate", &items[0]]).unwrap_err();
     assert!(refused.contains("never goes back"), "{refused}");
@@ -80,6 +82,9 @@ fn an_image_is_on_trial_until_it_has_proved_itself() {
     // Two operators said so; what root lays out must be an image of that version in itself, too.
     let refused = take(&site, 1).unwrap_err();
     assert!(refused.contains("redoubt_2.efi is no UKI"), "{refused}");
+    // Nobody sees root's log: the status says so.
+    assert!(run(&site, &["status"]).unwrap().contains("not written: error: "));
+    assert!(run(&site, &["status"]).unwrap().contains("redoubt_2.efi is no UKI"));
     assert!(take(&site, 2).unwrap_err().contains("no image waits"));
     // The image that ran before says nothing of the one on trial.
     run(&site, &["self-test"]).unwrap();

@@ -28,13 +28,15 @@ enum KvCacheType {
 }
 
 /// Images of the operating system.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ImageKeys {
     /// Version of the one that runs.
     running: u64,
     /// Version of one that did not come up.
     failed: Option<u64>,
+    /// File with why one could not be written.
+    told: Option<PathBuf>,
 }
 
 /// Where sticks are read and written by users of their own.
@@ -242,7 +244,8 @@ impl Config {
 
     /// What the machine below says of its images.
     pub fn images(&self) -> Option<Images> {
-        self.image.map(|ImageKeys { running, failed }| Images { running, failed })
+        let ImageKeys { running, failed, told } = self.image.clone()?;
+        Some(Images { running, failed, told })
     }
 
     /// Where signed content is kept.

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ const MODELS_MAX: usize = 4;
 const TROUBLE_FILES: [&str; 2] = ["/run/redoubt-seal/trouble", "/run/redoubt/trouble"];
 /// What those leave who read sticks and write to them.
 const STICK_FILES: [&str; 2] = ["/run/redoubt-import/told", "/run/redoubt-records/told"];
+/// What the site's settings became.
+const NETWORK_PATH: &str = "/run/systemd/network/10-redoubt.network";
 const LEFT_BYTES_MAX: u64 = 4096;
 const STICK_LINES_MAX: usize = 4;
 /// Of GPUs and of warnings each; what they take, models give up.
@@ -59,7 +61,9 @@ struct Seen {
     status: Option<Value>,
     fingerprint: Option<String>,
     host_name: String,
-    addresses: Vec<Ipv4Addr>,
+    addresses: Vec<IpAddr>,
+    /// Whether the site's settings let the box ask for an address.
+    asks_for_address: bool,
     codes: Vec<String>,
     trouble: Option<String>,
     stick: Option<String>,
@@ -96,7 +100,8 @@ impl Console {
             fingerprint: served.map(str::to_owned).or_else(|| kept(config)),
             status,
             host_name: read("/proc/sys/kernel/hostname").trim().to_owned(),
-            addresses: addresses(&read("/proc/net/fib_trie")),
+            addresses: addresses(&read("/proc/net/fib_trie"), &read("/proc/net/if_inet6")),
+            asks_for_address: read(NETWORK_PATH).lines().any(|line| line == "DHCP=ipv4"),
             codes,
             trouble: self.trouble.iter().find_map(|path| left(path)),
             stick: last(&self.stick).and_then(left),
@@ -141,9 +146,11 @@ fn last(paths: &[PathBuf]) -> Option<&Path> {
     paths.iter().filter(|path| path.exists()).max_by_key(written).map(PathBuf::as_path)
 }
 
-/// The machine's own addresses, loopback left out, as Linux lists them in `/proc/net/fib_trie`: the
-/// line after an address says what it is.
-fn addresses(fib_trie: &str) -> Vec<Ipv4Addr> {
+/// The machine's own addresses that others reach, as Linux lists them. In `/proc/net/fib_trie` the
+/// line after an address says what it is; a line of `/proc/net/if_inet6` has the address, the
+/// number of the card, the prefix's length, and the scope, which is 0 for all but loopback and a
+/// link.
+fn addresses(fib_trie: &str, if_inet6: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
     let mut last = None;
     for line in fib_trie.lines() {
@@ -151,9 +158,17 @@ fn addresses(fib_trie: &str) -> Vec<Ipv4Addr> {
             last = address.trim().parse::<Ipv4Addr>().ok();
         } else if line.contains("/32 host LOCAL")
             && let Some(address) = last.filter(|address| !address.is_loopback())
-            && !found.contains(&address)
+            && !found.contains(&IpAddr::V4(address))
         {
-            found.push(address);
+            found.push(IpAddr::V4(address));
+        }
+    }
+    for line in if_inet6.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        if let [address, _, _, "00", ..] = fields.as_slice()
+            && let Ok(bits) = u128::from_str_radix(address, 16)
+        {
+            found.push(IpAddr::V6(Ipv6Addr::from(bits)));
         }
     }
     found
@@ -196,7 +211,7 @@ fn fact(label: &str, value: impl std::fmt::Display) -> String {
 
 fn facts(seen: &Seen) -> Vec<String> {
     let addresses: Vec<String> =
-        seen.addresses.iter().map(|address| format!("https://{address}")).collect();
+        seen.addresses.iter().map(|&address| format!("https://{}", in_url(address))).collect();
     let mut lines = vec![fact(
         "address",
         match addresses.as_slice() {
@@ -220,7 +235,13 @@ fn facts(seen: &Seen) -> Vec<String> {
         return lines;
     };
     lines.push(fact("site", plain(text(status, "site"))));
-    lines.push(fact("mode", "disconnected: nothing leaves but answers"));
+    lines.push(fact(
+        "mode",
+        match seen.asks_for_address {
+            true => "disconnected, but asks the network for its address",
+            false => "disconnected: nothing leaves but answers",
+        },
+    ));
     if let Some(estimate) = status["time"]["estimate_unix_seconds"].as_u64() {
         lines.push(fact("time", format!("{} by its own timer", ledger::iso_8601(estimate))));
     }
@@ -230,7 +251,9 @@ fn facts(seen: &Seen) -> Vec<String> {
     if let Some(failure) = status["audit"]["failure"].as_str() {
         lines.push(fact("audit", format!("\x1b[1;31mcannot be written: {}", plain(failure))));
     }
-    let mut hardware = hardware(&status["hardware"]);
+    let trouble = status["image"]["trouble"].as_str();
+    let trouble = trouble.and_then(|text| text.lines().next());
+    let mut hardware = hardware(&status["hardware"], trouble);
     if !seen.codes.is_empty() {
         hardware.truncate(1);
     }
@@ -249,10 +272,14 @@ fn facts(seen: &Seen) -> Vec<String> {
     lines
 }
 
-/// What somebody should look after, the disk, and the GPUs.
-fn hardware(hardware: &Value) -> Vec<String> {
+/// What somebody should look after, an image that could not be written among it, the disk, and the
+/// GPUs.
+fn hardware(hardware: &Value, trouble: Option<&str>) -> Vec<String> {
     let list = |field: &str| hardware[field].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut lines = Vec::new();
+    if let Some(trouble) = trouble {
+        lines.push(fact("update", format!("\x1b[1;31m{}", cut(trouble))));
+    }
     for warning in list("warnings").iter().take(HARDWARE_LINES_MAX) {
         let warning = cut(warning.as_str().unwrap_or_default());
         lines.push(fact("look after", format!("\x1b[1;31m{warning}")));
@@ -265,6 +292,13 @@ fn hardware(hardware: &Value) -> Vec<String> {
         lines.push(fact(&format!("GPU {}", gpu["index"]), cut(&screen::gpu(gpu))));
     }
     lines
+}
+
+fn in_url(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
 }
 
 /// As much of a text as fits behind a label.
@@ -375,7 +409,8 @@ mod tests {
             })),
             fingerprint: Some("0123456789abcdef".repeat(4)),
             host_name: "box-7".to_owned(),
-            addresses: vec![Ipv4Addr::new(192, 0, 2, 7)],
+            addresses: vec![IpAddr::from([192, 0, 2, 7])],
+            asks_for_address: false,
             codes: vec!["AAAA-BBBB".to_owned(), "CCCC-DDDD".to_owned()],
             trouble: None,
             stick: None,
@@ -400,6 +435,9 @@ mod tests {
         check(&ready(), &shows, &["\x1b[2J"]);
         let one = Seen { codes: vec!["AAAA-BBBB".to_owned()], ..ready() };
         check(&one, &["One more person"], &["Two people"]);
+        let v6 = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7]);
+        let asking = Seen { addresses: vec![v6], asks_for_address: true, ..ready() };
+        check(&asking, &["https://[2001:db8::7]", "asks the network for its address"], &["none"]);
     }
 
     #[test]
@@ -407,6 +445,8 @@ mod tests {
         let mut settled = Seen { codes: Vec::new(), ..ready() };
         check(&settled, &["Wait: the codes for its first"], &["Nothing. Operators look after"]);
         settled.status.as_mut().unwrap()["operators"]["enrolled"] = json!(2);
+        settled.status.as_mut().unwrap()["image"]["trouble"] = json!("error: no room\nhint: x");
+        check(&settled, &["update", "error: no room"], &["hint: x"]);
         check(&settled, &["Nothing. Operators look after"], &["redoubt-operator enrol", "fgcg"]);
         let mut full = Seen { codes: Vec::new(), ..ready() };
         let models: Vec<Value> =
@@ -476,7 +516,12 @@ mod tests {
                     \x20       /32 host LOCAL\n     |-- 127.0.0.1\n        /32 host LOCAL\n\
                     \x20    |-- 10.0.2.255\n        /32 link BROADCAST\nLocal:\n\
                     \x20    |-- 10.0.2.15\n        /32 host LOCAL\n";
-        assert_eq!(addresses(trie), [Ipv4Addr::new(10, 0, 2, 15)]);
-        assert!(addresses("").is_empty());
+        assert_eq!(addresses(trie, ""), [IpAddr::from([10, 0, 2, 15])]);
+        let inet6 = "00000000000000000000000000000001 01 80 10 80       lo\n\
+                     fe80000000000000505400fffe123456 02 40 20 80     ens3\n\
+                     20010db8000000000000000000000007 02 40 00 80     ens3\n";
+        let v6 = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7]);
+        assert_eq!(addresses("", inet6), [v6]);
+        assert!(addresses("", "").is_empty());
     }
 }

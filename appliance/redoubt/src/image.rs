@@ -19,13 +19,14 @@ use bundle::names::{ItemId, Kind};
 use bundle::{Digest, Store, StoreError};
 use clap::{Args, Subcommand};
 use ledger::disk::Disk;
-use object::read::pe::PeFile64;
-use object::{Object, ObjectSection};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::screen;
+use crate::leave::leave_told;
+use crate::{screen, uki};
 
+/// Where it is left why an image could not be written.
+pub const TOLD_FILE: &str = "/run/redoubt-update/told";
 const TRIED_FILE: &str = "tried.json";
 const TRIED_BYTES_MAX: usize = 4096;
 const COPY_BYTES: usize = 1 << 20;
@@ -67,6 +68,8 @@ pub enum Image {
         /// Where an earlier try may have left its UKI.
         #[arg(long, value_name = "FOLDER", default_value = "/efi/EFI/Linux")]
         ukis: PathBuf,
+        #[command(flatten)]
+        told: Told,
     },
     /// See that all of the image that waits was written, and write down that it is tried from now
     /// on.
@@ -75,7 +78,34 @@ pub enum Image {
         places: Places,
         #[command(flatten)]
         targets: Targets,
+        #[command(flatten)]
+        told: Told,
     },
+    /// The steps are over: leave what became of them for the status.
+    Ended {
+        /// What systemd says of the unit: success, or why not.
+        result: String,
+        #[command(flatten)]
+        told: Told,
+    },
+    /// Whether another image should start instead of this one, which has not proved good: fails
+    /// where none should.
+    Unproven {
+        /// Where the loader counts tries, in the names of UKIs.
+        #[arg(long, value_name = "FOLDER", default_value = "/efi/EFI/Linux")]
+        ukis: PathBuf,
+        /// What the running image says of itself, os-release(5).
+        #[arg(long, value_name = "FILE", default_value = "/usr/lib/os-release")]
+        os_release: PathBuf,
+    },
+}
+
+/// Where it is left what became of an update, for people.
+#[derive(Args)]
+pub struct Told {
+    /// What became of the update is left here, for the status.
+    #[arg(long, value_name = "FILE")]
+    told: Option<PathBuf>,
 }
 
 /// Where an image was written, and what belongs there.
@@ -87,8 +117,8 @@ pub struct Targets {
     /// Its UKI.
     #[arg(long, value_name = "FOLDER", default_value = "/efi/EFI/Linux")]
     ukis: PathBuf,
-    /// Partitions by their names.
-    #[arg(long, value_name = "FOLDER", default_value = "/dev/disk/by-partlabel")]
+    /// Partitions of the box's own disk by their names.
+    #[arg(long, value_name = "FOLDER", default_value = "/dev/redoubt/slot")]
     partitions: PathBuf,
 }
 
@@ -108,8 +138,16 @@ impl Image {
                 let (id, _) = places.wanted()?;
                 screen::show(&format!("{id} waits to be written\n"))
             }
-            Image::Take { places, out, ukis } => places.take(&out, &ukis),
-            Image::Tried { places, targets } => places.put_down(&targets),
+            Image::Take { places, out, ukis, told } => {
+                leave_told(told.told.as_deref(), "")?;
+                told.of(places.take(&out, &ukis))
+            }
+            Image::Tried { places, targets, told } => told.of(places.put_down(&targets)),
+            Image::Ended { result, told } => told.ended(&result),
+            Image::Unproven { ukis, os_release } => {
+                let other = unproven(&ukis, running(&os_release)?)?;
+                screen::show(&format!("this image has not proved good; next is {other}\n"))
+            }
         }
     }
 }
@@ -122,26 +160,8 @@ pub fn running(os_release: &Path) -> Result<u64, Failure> {
     let name = os_release.display();
     let text =
         fs::read_to_string(os_release).map_err(|error| Failure::new(format!("{name}: {error}")))?;
-    version_of(&text).ok_or_else(|| Failure::new(format!("{name} names no version of an image")))
-}
-
-/// The version that os-release(5) has of an image.
-fn version_of(os_release: &str) -> Option<u64> {
-    let mut lines = os_release.lines();
-    let value = lines.find_map(|line| line.strip_prefix("IMAGE_VERSION="))?;
-    value.trim_matches('"').parse().ok()
-}
-
-/// The version that a UKI says it is of: what its signature covers, not what it is called.
-fn version_of_uki(uki: &Path) -> Result<u64, Failure> {
-    let name = uki.display();
-    let bytes = fs::read(uki).map_err(|error| Failure::new(format!("{name}: {error}")))?;
-    let no_uki = |error: &dyn std::fmt::Display| Failure::new(format!("{name} is no UKI: {error}"));
-    let file = PeFile64::parse(bytes.as_slice()).map_err(|error| no_uki(&error))?;
-    let section = file.section_by_name(".osrel").ok_or_else(|| no_uki(&"it has no .osrel"))?;
-    let text = section.data().map_err(|error| no_uki(&error))?;
-    let version = version_of(String::from_utf8_lossy(text).trim_end_matches('\0'));
-    version.ok_or_else(|| no_uki(&"its .osrel names no version of an image"))
+    uki::version_of(&text)
+        .ok_or_else(|| Failure::new(format!("{name} names no version of an image")))
 }
 
 /// Whether the loader will start this version at every boot, whatever happens to it.
@@ -157,6 +177,46 @@ pub fn is_blessed(ukis: &Path, version: u64) -> Result<(), Failure> {
             let error = format!("the loader still counts tries of {name}");
             Err(Failure::new(error).hint("once it is blessed no other image opens the data"))
         }
+    }
+}
+
+/// The image that should start instead of this version, which the loader still counts tries of:
+/// one that has tries left, or needs none.
+///
+/// # Errors
+/// Where this one is blessed, or there is no other.
+pub fn unproven(ukis: &Path, version: u64) -> Result<String, Failure> {
+    if is_blessed(ukis, version).is_ok() {
+        return Err(Failure::new("the image that runs has proved good"));
+    }
+    let own = [format!("_{version}+"), format!("_{version}.")];
+    let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let is_other = |name: &String| {
+        name.ends_with(".efi") && !name.contains("+0") && !own.iter().any(|own| name.contains(own))
+    };
+    let other = entries(ukis)?.iter().filter_map(name).find(is_other);
+    other.ok_or_else(|| Failure::new("there is no other image to start"))
+}
+
+impl Told {
+    /// A failure is left for people, too.
+    pub fn of(&self, outcome: Result<(), Failure>) -> Result<(), Failure> {
+        if let Err(failure) = &outcome {
+            leave_told(self.told.as_deref(), &failure.to_string())?;
+        }
+        outcome
+    }
+
+    /// What no step of ours has told of.
+    fn ended(&self, result: &str) -> Result<(), Failure> {
+        let about = self.told.as_ref().map(fs::metadata);
+        let is_told = about.is_some_and(|about| about.is_ok_and(|about| about.len() > 0));
+        if is_told || ["success", "exec-condition"].contains(&result) {
+            return Ok(());
+        }
+        let failure = Failure::new(format!("the image could not be written ({result})"))
+            .hint("it is written anew at the next start, if there is room and the disk is whole");
+        leave_told(self.told.as_deref(), &failure.to_string())
     }
 }
 
@@ -231,8 +291,7 @@ impl Places {
             fs::copy(files.join(name), out.join(name)).map_err(failed)?;
         }
         // A store that somebody has changed might call an old image by a new name.
-        let uki = out.join(format!("{}_{}.efi", id.name, id.version));
-        let version = version_of_uki(&uki)?;
+        let version = uki::version(&out.join(format!("{}_{}.efi", id.name, id.version)))?;
         if version != id.version {
             let error = format!("{id} has an image that says it is version {version}");
             return Err(Failure::new(error).hint("the box goes on with the image that runs"));
@@ -284,6 +343,19 @@ impl Targets {
             thread::sleep(Duration::from_millis(100));
         }
         Ok(path)
+    }
+}
+
+/// The one UKI among an image's files.
+///
+/// # Errors
+/// Where there is none, or are several.
+pub fn uki_in(files: &Path) -> Result<PathBuf, Failure> {
+    let mut found = entries(files)?;
+    found.retain(|path| path.extension().is_some_and(|end| end == "efi"));
+    match found.as_slice() {
+        [uki] => Ok(uki.clone()),
+        all => Err(Failure::new(format!("{} has {} UKIs, not one", files.display(), all.len()))),
     }
 }
 
@@ -416,49 +488,39 @@ mod tests {
     }
 
     #[test]
-    fn a_uki_is_of_the_version_that_it_says() {
+    fn what_has_not_proved_good_gives_way_to_another() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("uki.efi");
-        let version = |bytes: &[u8]| {
-            fs::write(&path, bytes).unwrap();
-            version_of_uki(&path)
-        };
-        let refused = |bytes: &[u8]| version(bytes).unwrap_err().to_string();
-        assert_eq!(version(&uki(b".osrel\0\0", b"ID=x\nIMAGE_VERSION=\"7\"\n\0\0")).unwrap(), 7);
-        assert!(refused(&uki(b".osrel\0\0", b"ID=x\n")).contains("names no version"));
-        assert!(refused(&uki(b".linux\0\0", b"IMAGE_VERSION=7\n")).contains("no .osrel"));
-        assert!(refused(b"MZ and nothing").contains("is no UKI"));
-        let whole = uki(b".osrel\0\0", b"IMAGE_VERSION=7\n");
-        for len in 0..whole.len() - 16 {
-            assert!(version(&whole[..len]).is_err(), "cut at {len}");
-        }
+        let put = |name: &str| fs::write(folder.path().join(name), "").unwrap();
+        put("redoubt_2+2-1.efi");
+        put("redoubt_22+0-3.efi");
+        put("notes.txt");
+        let next = || unproven(folder.path(), 2);
+        assert!(next().unwrap_err().to_string().contains("no other image"));
+        put("redoubt_1.efi");
+        assert_eq!(next().unwrap(), "redoubt_1.efi");
+        // Where the old one's tries are not over either.
+        fs::rename(folder.path().join("redoubt_1.efi"), folder.path().join("redoubt_1+1-2.efi"))
+            .unwrap();
+        assert_eq!(next().unwrap(), "redoubt_1+1-2.efi");
+        assert!(unproven(folder.path(), 1).unwrap().contains("_2+2-1"));
+        fs::rename(folder.path().join("redoubt_2+2-1.efi"), folder.path().join("redoubt_2.efi"))
+            .unwrap();
+        assert!(next().unwrap_err().to_string().contains("proved good"));
     }
 
-    /// A program of the UEFI with one section.
-    fn uki(name: &[u8; 8], data: &[u8]) -> Vec<u8> {
-        const HEADER: usize = 64;
-        const OPTIONAL: usize = 240;
-        const AT: usize = HEADER + 24 + OPTIONAL + 40;
-        let mut bytes = vec![0; AT];
-        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-        put(0, b"MZ");
-        put(60, &(HEADER as u32).to_le_bytes());
-        put(HEADER, b"PE\0\0");
-        put(HEADER + 4, &0x8664_u16.to_le_bytes());
-        put(HEADER + 6, &1_u16.to_le_bytes());
-        put(HEADER + 20, &(OPTIONAL as u16).to_le_bytes());
-        put(HEADER + 24, &0x20b_u16.to_le_bytes());
-        // So many data directories.
-        put(HEADER + 24 + 108, &16_u32.to_le_bytes());
-        let section = HEADER + 24 + OPTIONAL;
-        put(section, name);
-        let len = (data.len() as u32).to_le_bytes();
-        put(section + 8, &len);
-        put(section + 12, &4096_u32.to_le_bytes());
-        put(section + 16, &len);
-        put(section + 20, &(AT as u32).to_le_bytes());
-        bytes.extend_from_slice(data);
-        bytes
+    #[test]
+    fn what_became_of_an_update_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = Told { told: Some(folder.path().join("told")) };
+        let text = || fs::read_to_string(folder.path().join("told")).unwrap_or_default();
+        told.ended("success").unwrap();
+        told.ended("exec-condition").unwrap();
+        assert_eq!(text(), "");
+        told.ended("timeout").unwrap();
+        assert!(text().contains("could not be written (timeout)"), "{}", text());
+        assert!(told.of(Err(Failure::new("no room"))).is_err());
+        told.ended("exit-code").unwrap();
+        assert_eq!(text(), "error: no room");
     }
 
     #[test]

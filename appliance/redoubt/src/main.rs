@@ -21,6 +21,7 @@ mod load;
 mod maintenance;
 mod own_certificate;
 mod pairing;
+mod registers;
 mod request;
 mod reset;
 mod screen;
@@ -32,6 +33,7 @@ mod state_dir;
 mod status;
 mod stick;
 mod supervisor;
+mod uki;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,7 +1,8 @@
 //! `redoubt maintenance`: what a box offers whoever stands before it when its data do not open. It
 //! runs instead of the server, on the box's own keyboard and screen, and has three ways out: the
-//! recovery key, erasing everything, another try. What is destroyed here is made anew by the next
-//! start, as after any factory reset (`reset.rs`).
+//! recovery key, erasing everything, another try. An image on trial asks nobody: it restarts, so
+//! that the loader takes the one before once its tries are over. What is destroyed here is made
+//! anew by the next start, as after any factory reset (`reset.rs`).
 
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::failure::Failure;
-use crate::{reset, screen as terminal, seal};
+use crate::{image, reset, screen as terminal, seal};
 
 const TEXT: &str = "\x1b[2J\x1b[H\x1b[1;37;41m  Redoubt: maintenance  \x1b[0m
 
@@ -35,6 +36,12 @@ pub struct Maintenance {
     /// What restarts the machine.
     #[arg(long, value_name = "FILE", default_value = "/usr/bin/systemctl")]
     systemctl: PathBuf,
+    /// Where the loader counts tries, in the names of UKIs.
+    #[arg(long, value_name = "FOLDER", default_value = "/efi/EFI/Linux")]
+    ukis: PathBuf,
+    /// What the running image says of itself, os-release(5).
+    #[arg(long, value_name = "FILE", default_value = "/usr/lib/os-release")]
+    os_release: PathBuf,
 }
 
 /// What somebody chose.
@@ -48,6 +55,13 @@ enum Choice {
 impl Maintenance {
     /// Asks until something was done, then restarts.
     pub fn run(self) -> Result<(), Failure> {
+        // An image on trial that the data do not open for gives way to the one before.
+        if image::running(&self.os_release)
+            .and_then(|version| image::unproven(&self.ukis, version))
+            .is_ok()
+        {
+            return self.restart();
+        }
         let mut keyboard = io::stdin().lock();
         let mut screen = io::stdout().lock();
         loop {
@@ -60,10 +74,7 @@ impl Maintenance {
             match done {
                 Ok(()) => {
                     writeln!(screen, "\n  Done. The box restarts.").map_err(Failure::new)?;
-                    return reset::run_program(
-                        &self.systemctl,
-                        &["--no-block", "--force", "reboot"],
-                    );
+                    return self.restart();
                 }
                 Err(failure) => {
                     writeln!(screen, "\n  {failure}\n\n  Press Enter.").map_err(Failure::new)?;
@@ -71,6 +82,12 @@ impl Maintenance {
                 }
             }
         }
+    }
+}
+
+impl Maintenance {
+    fn restart(&self) -> Result<(), Failure> {
+        reset::run_program(&self.systemctl, &["--no-block", "--force", "reboot"])
     }
 }
 

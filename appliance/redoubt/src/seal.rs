@@ -1,13 +1,13 @@
 //! `redoubt seal`: which images open the box's data. Run by root on a box that was started from an
 //! image; what changes the LUKS2 header is systemd-cryptenroll.
 //!
-//! A key slot is bound to three values of the TPM: PCR 7, the Secure Boot policy; PCR 11, which one
-//! image alone makes, and only until it has found its root; PCR 12, which is nothing as long as
-//! nobody gives the image credentials, add-ons or words for its command line. The image that runs
-//! and the one on trial have a slot each. Once an image has proved good every other slot goes: an
-//! older image that somebody puts back, signed or not, opens nothing. For people there is a
-//! recovery key; it lies in the data that it opens, and is shown as long as nobody has taken the
-//! box over.
+//! A key slot is bound to values of the TPM (`firmware-config/pcrs`): PCR 7, the Secure Boot
+//! policy; PCR 11, which one image alone makes, and only until it has found its root; PCR 12 and
+//! 13, which are nothing as long as nobody gives the image credentials, add-ons, words for its
+//! command line or extensions. The image that runs and the one on trial have a slot each. Once an
+//! image has proved good every other slot goes: an older image that somebody puts back, signed or
+//! not, opens nothing. For people there is a recovery key; it lies in the data that it opens, and
+//! is shown as long as nobody has taken the box over.
 
 use std::fs;
 use std::io::Write;
@@ -20,26 +20,19 @@ use ledger::disk::Disk;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::{image, pairing, screen};
+use crate::registers::Registers;
+use crate::{image, pairing, registers, screen, uki};
 
 const KEY_FILE: &str = "recovery-key";
+/// What no register can be brought to hold on purpose: it is the end of a hash.
+const NEVER: &str = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
 const SLOTS_FILE: &str = "slots.json";
 const BOOTED_FILE: &str = "booted.json";
 /// What kept the data from being bound, for people.
 const TROUBLE_FILE: &str = "trouble";
 const BYTES_MAX: usize = 4096;
-const HEX_LEN: usize = 64;
 /// For the group of the program that draws the screen.
 const SHOWN_MODE: u32 = 0o640;
-
-/// What a slot is bound to, SHA-256 in hexadecimal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Registers {
-    pcr_7: String,
-    pcr_11: String,
-    pcr_12: String,
-}
 
 /// What the slots of the LUKS2 header are for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +57,9 @@ pub struct Places {
     /// The TPM's registers.
     #[arg(long, value_name = "FOLDER", default_value = "/sys/class/tpm/tpm0/pcr-sha256")]
     tpm: PathBuf,
+    /// Which of them the data are bound to.
+    #[arg(long, value_name = "FILE", default_value = "/usr/lib/redoubt/pcrs")]
+    pcrs: PathBuf,
     /// The server's state folder.
     #[arg(long, value_name = "FOLDER", default_value = "/var/lib/redoubt")]
     state_dir: PathBuf,
@@ -85,9 +81,16 @@ pub enum Seal {
     Trial {
         #[command(flatten)]
         places: Places,
-        /// File with what PCR 11 will hold, in hexadecimal.
-        #[arg(long, value_name = "FILE")]
-        pcr_11: PathBuf,
+        /// Folder with its files, one of them its UKI, which says what PCR 11 will hold.
+        #[arg(long, value_name = "FOLDER", default_value = "/var/lib/redoubt-image/files")]
+        files: PathBuf,
+        #[command(flatten)]
+        told: image::Told,
+    },
+    /// Whether a list of registers can be used: for whoever builds an image.
+    Check {
+        /// The list, as firmware-config/pcrs.
+        list: PathBuf,
     },
     /// The image that runs is good: no other one opens the data. Fails while the loader still
     /// counts its tries: another one may have to start.
@@ -108,20 +111,15 @@ impl Seal {
     pub fn run(self) -> Result<(), Failure> {
         match self {
             Seal::Early { places } => places.early(),
-            Seal::Trial { places, pcr_11 } => places.trial(&pcr_11),
+            Seal::Trial { places, files, told } => {
+                told.of(image::uki_in(&files).and_then(|uki| places.trial(&uki)))
+            }
+            Seal::Check { list } => registers::listed(&list).map(drop),
             Seal::Good { places, ukis, os_release } => {
                 image::is_blessed(&ukis, image::running(&os_release)?)?;
                 places.good()
             }
         }
-    }
-}
-
-impl Registers {
-    /// As systemd-cryptenroll is told it.
-    fn argument(&self) -> String {
-        let Registers { pcr_7, pcr_11, pcr_12 } = self;
-        format!("--tpm2-pcrs=7:sha256={pcr_7}+11:sha256={pcr_11}+12:sha256={pcr_12}")
     }
 }
 
@@ -143,7 +141,7 @@ impl Places {
         file.write_all(key.trim().as_bytes()).map_err(Failure::new)?;
         // A slot for the same values is left as it is, also where another TPM made it: one that
         // opens for nobody takes its place first.
-        let nobody = Registers { pcr_11: "0".repeat(HEX_LEN), ..booted.clone() };
+        let nobody = booted.with_image(NEVER);
         self.bind_by(file.path(), &["--wipe-slot=tpm2"], &nobody)
             .map_err(|failure| failure.hint("compare the key with what was written down"))?;
         self.bind_by(file.path(), &["--wipe-slot=tpm2"], &booted)
@@ -176,8 +174,12 @@ impl Places {
     fn take_over(&self, good: Registers) -> Result<(), Failure> {
         let bind = || self.bind(&["--wipe-slot=tpm2"], &good);
         let is_made = Disk::real().is_there(&self.kept.join(KEY_FILE)).map_err(Failure::new)?;
-        if !(is_made && bind().is_ok()) {
-            self.make_key()?;
+        let by_key = is_made.then(bind);
+        if !matches!(by_key, Some(Ok(()))) {
+            self.make_key().map_err(|error| match by_key {
+                Some(Err(before)) => Failure::new(format!("{error}; with the key: {before}")),
+                _ => error,
+            })?;
             bind()?;
         }
         self.keep(&Slots { good, trial: None })?;
@@ -195,20 +197,21 @@ impl Places {
         Disk::real().replace(&self.kept.join(KEY_FILE), key.as_bytes()).map_err(Failure::new)
     }
 
-    fn trial(&self, pcr_11: &Path) -> Result<(), Failure> {
-        let text = fs::read_to_string(pcr_11)
-            .map_err(|error| Failure::new(format!("{}: {error}", pcr_11.display())))?;
-        let wanted = text.trim();
-        if wanted.len() != HEX_LEN || !wanted.bytes().all(|c| c.is_ascii_hexdigit()) {
-            return Err(Failure::new(format!("{} holds no SHA-256", pcr_11.display())));
-        }
+    fn trial(&self, uki: &Path) -> Result<(), Failure> {
+        let wanted = uki::pcr_11(uki)?;
+        let wanted = wanted.as_str();
         let slots = self.slots()?.ok_or_else(|| Failure::new("the data are not bound yet"))?;
-        if slots.trial.as_deref() == Some(wanted) || slots.good.pcr_11 == wanted {
+        if slots.good.are_of_image(wanted) {
             return screen::show("this image opens the data already\n");
         }
         let booted = self.booted()?;
-        self.bind(&[], &Registers { pcr_11: wanted.to_owned(), ..booted })?;
+        if slots.trial.as_deref() == Some(wanted) {
+            // Begun before: of a slot for it the key may be destroyed and the name still there.
+            self.bind(&["--wipe-slot=tpm2"], &booted)?;
+        }
+        // Written down first: what proves good wipes the slot, however far this comes.
         self.keep(&Slots { trial: Some(wanted.to_owned()), ..slots })?;
+        self.bind(&[], &booted.with_image(wanted))?;
         screen::show("the image on trial opens the data, too\n")
     }
 
@@ -273,15 +276,7 @@ impl Places {
     }
 
     fn registers(&self) -> Result<Registers, Failure> {
-        let [pcr_7, pcr_11, pcr_12] = [7, 11, 12].map(|number| self.register(number));
-        Ok(Registers { pcr_7: pcr_7?, pcr_11: pcr_11?, pcr_12: pcr_12? })
-    }
-
-    fn register(&self, number: u8) -> Result<String, Failure> {
-        let path = self.tpm.join(number.to_string());
-        let read = fs::read_to_string(&path);
-        let text = read.map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
-        Ok(text.trim().to_ascii_lowercase())
+        Registers::read(&self.pcrs, &self.tpm)
     }
 
     fn booted(&self) -> Result<Registers, Failure> {
@@ -318,6 +313,7 @@ impl Places {
             kept: folder.join("kept"),
             run: folder.join("run"),
             tpm: folder.join("tpm"),
+            pcrs: folder.join("pcrs"),
             state_dir: folder.join("state"),
             cryptenroll: folder.join("cryptenroll"),
         }
@@ -341,7 +337,8 @@ mod tests {
             for folder in ["tpm", "kept"] {
                 fs::create_dir(own.path(folder)).unwrap();
             }
-            own.boot("a", "1");
+            fs::write(own.path("pcrs"), "7\n11\n12\n13\n").unwrap();
+            own.boot("aa", "11");
             own
         }
 
@@ -354,9 +351,17 @@ mod tests {
         }
 
         fn boot(&self, pcr_7: &str, pcr_11: &str) {
-            for (number, value) in [("7", pcr_7), ("11", pcr_11), ("12", "0")] {
-                fs::write(self.path("tpm").join(number), value.repeat(HEX_LEN)).unwrap();
+            for (number, value) in [("7", pcr_7), ("11", pcr_11), ("12", "00"), ("13", "00")] {
+                fs::write(self.path("tpm").join(number), value).unwrap();
             }
+        }
+
+        /// An image's UKI, and what PCR 11 holds when it has booted.
+        fn image(&self, name: &str) -> (PathBuf, String) {
+            let path = self.path(name);
+            fs::write(&path, uki::made(&[(b".linux\0\0", name.as_bytes())])).unwrap();
+            let pcr_11 = uki::pcr_11(&path).unwrap();
+            (path, pcr_11)
         }
 
         fn enroll_with(&self, script: &str) {
@@ -387,22 +392,20 @@ mod tests {
         own.places().early().unwrap();
         let calls = own.calls();
         assert!(calls[0].contains("--unlock-tpm2-device=auto --wipe-slot=recovery --recovery-key"));
-        let [a, one, nothing] = ["a", "1", "0"].map(|digit| digit.repeat(HEX_LEN));
-        let bound = format!("7:sha256={a}+11:sha256={one}+12:sha256={nothing}");
-        assert!(calls[1].contains(&bound) && calls[1].contains("--wipe-slot=tpm2"), "{calls:?}");
+        let bound = "7:sha256=aa+11:sha256=11+12:sha256=00+13:sha256=00";
+        assert!(calls[1].contains(bound) && calls[1].contains("--wipe-slot=tpm2"), "{calls:?}");
         assert_eq!(fs::read_to_string(own.path("run/recovery-key")).unwrap(), "key-of-words");
         own.places().early().unwrap();
         own.places().good().unwrap();
         assert!(own.calls().is_empty(), "nothing is left to do");
 
-        fs::write(own.path("pcr11"), format!("{}\n", "2".repeat(64))).unwrap();
-        own.places().trial(&own.path("pcr11")).unwrap();
-        own.places().trial(&own.path("pcr11")).unwrap();
+        let (two, pcr_11) = own.image("two");
+        own.places().trial(&two).unwrap();
         let calls = own.calls();
         assert!(calls.len() == 1 && !calls[0].contains("--wipe-slot"), "{calls:?}");
-        assert!(calls[0].contains(&format!("11:sha256={}+12:", "2".repeat(64))));
+        assert!(calls[0].contains(&format!("11:sha256={pcr_11}+12:")), "{calls:?}");
 
-        own.boot("a", "2");
+        own.boot("aa", &pcr_11);
         own.places().early().unwrap();
         assert!(own.calls().is_empty(), "on trial, both open the data");
         own.places().good().unwrap();
@@ -415,14 +418,13 @@ mod tests {
         let own = Box::new();
         own.enroll_with(MADE);
         own.places().early().unwrap();
-        fs::write(own.path("pcr11"), "2".repeat(64)).unwrap();
-        own.places().trial(&own.path("pcr11")).unwrap();
+        own.places().trial(&own.image("two").0).unwrap();
         own.calls();
         // The old one is back.
         own.places().early().unwrap();
         own.places().good().unwrap();
         let calls = own.calls();
-        assert!(calls.len() == 1 && calls[0].contains(&"1".repeat(64)), "{calls:?}");
+        assert!(calls.len() == 1 && calls[0].contains("11:sha256=11+"), "{calls:?}");
     }
 
     #[test]
@@ -438,6 +440,29 @@ mod tests {
         let calls = own.calls();
         assert!(calls.len() == 1 && calls[0].contains("--unlock-key-file"), "{calls:?}");
         assert_eq!(fs::read_to_string(own.path("run/recovery-key")).unwrap(), "key");
+    }
+
+    /// Wherever the power fails, the next good boot leaves no slot but its own.
+    #[test]
+    fn a_trial_that_was_cut_off_is_known() {
+        let own = Box::new();
+        own.enroll_with(MADE);
+        own.places().early().unwrap();
+        own.calls();
+        let (two, pcr_11) = own.image("two");
+        own.enroll_with("exit 1");
+        assert!(own.places().trial(&two).is_err());
+        own.calls();
+        own.enroll_with(MADE);
+        // Again: a slot that may be half gone is wiped, then there is a whole one.
+        own.places().trial(&two).unwrap();
+        let calls = own.calls();
+        assert!(calls.len() == 2 && calls[0].contains("--wipe-slot=tpm2"), "{calls:?}");
+        assert!(calls[0].contains("11:sha256=11+"), "{calls:?}");
+        assert!(calls[1].contains(&pcr_11), "{calls:?}");
+        own.places().good().unwrap();
+        let calls = own.calls();
+        assert!(calls.len() == 1 && calls[0].contains("--wipe-slot=tpm2"), "{calls:?}");
     }
 
     #[test]
@@ -464,11 +489,11 @@ mod tests {
         own.enroll_with(
             "for a in \"$@\"; do case $a in *key-file*) cat ${a#*=} >> $0.key;; esac; done",
         );
-        own.boot("b", "3");
+        own.boot("bb", "33");
         own.places().recover(" fgcg-tbcd\n").unwrap();
         let calls = own.calls();
-        assert!(calls.len() == 2 && calls[0].contains(&"0".repeat(64)), "{calls:?}");
-        assert!(calls[1].contains(&"3".repeat(64)), "{calls:?}");
+        assert!(calls.len() == 2 && calls[0].contains(NEVER), "{calls:?}");
+        assert!(calls[1].contains("11:sha256=33+"), "{calls:?}");
         assert_eq!(fs::read_to_string(own.path("cryptenroll.key")).unwrap(), "fgcg-tbcdfgcg-tbcd");
         own.enroll_with("exit 1");
         assert!(own.places().recover("wrong").unwrap_err().to_string().contains("written down"));
@@ -484,7 +509,7 @@ mod tests {
         fs::write(own.path("state/pairing-codes"), "").unwrap();
         own.places().early().unwrap();
         assert!(own.path("run/recovery-key").exists());
-        fs::write(own.path("pcr11"), "no number").unwrap();
-        assert!(own.places().trial(&own.path("pcr11")).is_err());
+        fs::write(own.path("two"), "no image").unwrap();
+        assert!(own.places().trial(&own.path("two")).is_err());
     }
 }

@@ -16,7 +16,7 @@ use ledger::disk::Disk;
 use crate::config::DRILL;
 use crate::failure::Failure;
 use crate::image::Places;
-use crate::screen;
+use crate::{image, screen};
 
 const HTTPS_PORT: u16 = 443;
 const NETWORK_FILE: &str = "systemd/network/10-redoubt.network";
@@ -162,7 +162,7 @@ impl Apply {
         let failed = failed.map(|version| format!("failed = {version}\n")).unwrap_or_default();
         Ok(format!(
             "listen = \"{}\"\nstate_dir = {}\nmodels = {}\ntls_names = {}\n{}{}\n[image]\n\
-             running = {}\n{failed}{}",
+             running = {}\ntold = \"{}\"\n{failed}{}",
             SocketAddr::new(settings.address.unspecified(), HTTPS_PORT),
             quoted(&self.places.state_dir.to_string_lossy()),
             list(&models),
@@ -170,6 +170,7 @@ impl Apply {
             self.console(),
             operators.collect::<String>(),
             self.places.running()?,
+            image::TOLD_FILE,
             self.medium(),
         ))
     }

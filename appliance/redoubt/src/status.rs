@@ -18,6 +18,9 @@ pub async fn run(socket: &Path, json: bool) -> Result<(), Failure> {
     let mut out = format!("redoubt {}: {}\n", text(&status, "version"), text(&status, "health"));
     if let Some(image) = status["image"]["running"].as_u64() {
         out.push_str(&format!("image     {image}\n"));
+        if let Some(trouble) = status["image"]["trouble"].as_str() {
+            out.push_str(&format!("  the one that was activated is not written: {trouble}\n"));
+        }
     }
     out.push_str(&certificate(&status["certificate"]));
     out.push_str(&site(&status));

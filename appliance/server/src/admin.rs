@@ -61,8 +61,8 @@ pub(crate) fn status_of(state: &State) -> Result<Value, ApiError> {
     Ok(json!({
         "version": state.version,
         "site": state.trusted.site.id(),
-        "image": state.images.map(|images| json!({
-            "running": images.running, "failed": images.failed,
+        "image": state.images.as_ref().map(|images| json!({
+            "running": images.running, "failed": images.failed, "trouble": images.trouble(),
         })),
         "health": health,
         "certificate": state.certificate.as_ref().map(|certificate| json!({

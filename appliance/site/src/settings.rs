@@ -176,7 +176,11 @@ impl Settings {
                  UseDomains=no\nUseHostname=no\nSendHostname=no\nUseTimezone=no\n",
             ),
             Address::Given { address, prefix, gateway } => {
-                let _ = writeln!(file, "DHCP=no\nAddress={address}/{prefix}");
+                // Nothing leaves by itself, not even the question whether somebody has it already.
+                let _ = writeln!(
+                    file,
+                    "DHCP=no\nIPv6DuplicateAddressDetection=0\nAddress={address}/{prefix}"
+                );
                 if let Some(gateway) = gateway {
                     let _ = writeln!(file, "Gateway={gateway}");
                 }
@@ -324,6 +328,7 @@ mod tests {
             assert!(network.lines().any(|own| own == line), "{line} in {network}");
         }
         let v6 = with("address = '2001:db8::7/64'\ngateway = 'fe80::1'").unwrap().network_file();
+        assert!(v6.contains("IPv6DuplicateAddressDetection=0\n"), "{v6}");
         assert!(v6.contains("LinkLocalAddressing=ipv6\n") && v6.contains("Gateway=fe80::1\n"));
     }
 

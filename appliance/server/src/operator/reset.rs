@@ -48,7 +48,7 @@ pub(super) fn factory_reset(state: &Shared, act: &Authorised) -> Result<Response
         let message = format!("'site' is not this box, which is {site}: nothing is destroyed.");
         return Err(ApiError::param("site", message));
     }
-    let Some(Images { running, .. }) = state.images else {
+    let Some(&Images { running, .. }) = state.images.as_ref() else {
         return Err(ApiError::invalid(NO_IMAGE));
     };
     let [asked, agreed] = act.by() else {

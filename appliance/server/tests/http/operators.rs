@@ -365,7 +365,7 @@ fn what_was_agreed_on_is_done_at_the_next_start() {
 
 /// A box that was started from an image.
 fn image() -> Plan {
-    Plan { images: Some(Images { running: 7, failed: None }), ..Plan::default() }
+    Plan { images: Some(Images { running: 7, failed: None, told: None }), ..Plan::default() }
 }
 
 #[test]

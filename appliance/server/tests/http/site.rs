@@ -101,7 +101,7 @@ impl Site {
             trusted,
             vault,
             first_operators: Vec::new(),
-            images: plan.images,
+            images: plan.images.clone(),
             hardware: HardwarePlaces::of_this_machine(folder.path()),
             certificate: plan
                 .tls
