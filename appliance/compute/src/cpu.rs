@@ -151,6 +151,9 @@ impl Cpu {
     ///
     /// # Errors
     /// [`ComputeError`] when a tensor cannot be loaded or does not fit into memory.
+    ///
+    /// # Panics
+    /// When the executor is not made for the model, see [`Cpu::fits`].
     pub fn load(
         plan: &Plan,
         weights: &Weights,
@@ -158,6 +161,7 @@ impl Cpu {
         blocks: usize,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Cpu, ComputeError> {
+        assert!(Cpu::fits(plan), "{}: the executor is not made for it", plan.architecture);
         let pool = Pool::new(settings.threads.unwrap_or_else(crate::device::cores));
         let tables = tables::tables(plan);
         let projection = plan.head.projection.as_ref().map(|projection| projection.weight.0);

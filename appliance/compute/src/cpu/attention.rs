@@ -23,9 +23,6 @@ pub(super) struct Attention<'a> {
     pub scale: f32,
     pub rows: &'a [Row],
     pub tables: &'a [&'a [u32]],
-    /// Per sequence, one more than the last position that its rows attend to; without, each row
-    /// attends up to its own.
-    pub ends: Option<Vec<usize>>,
 }
 
 /// Rows of one sequence that stand together, and the KV head that they are computed for.
@@ -81,10 +78,9 @@ impl Attention<'_> {
         parts
     }
 
-    /// Positions that a row attends to.
+    /// Positions that a row attends to: those up to its own.
     fn span(&self, row: &Row) -> Range<usize> {
-        let own = row.position as usize + 1;
-        let end = self.ends.as_ref().map_or(own, |ends| ends[row.sequence as usize]);
+        let end = row.position as usize + 1;
         self.cache.info.window.map_or(0, |window| end.saturating_sub(window))..end
     }
 
@@ -491,7 +487,7 @@ mod tests {
             let (cache, heads) = (&self.cache, self.heads);
             let tables = [self.table.as_slice()];
             let (rows, tables) = (rows.as_slice(), tables.as_slice());
-            let attention = Attention { cache, heads, scale: 0.3, rows, tables, ends: None };
+            let attention = Attention { cache, heads, scale: 0.3, rows, tables };
             let mut out = vec![f32::NAN; queries.len()];
             attention.forward(tier, &Pool::new(2), queries, &mut out);
             out

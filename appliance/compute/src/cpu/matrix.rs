@@ -4,18 +4,22 @@
 //! reads one stream of memory. Every sum has one order, over the columns, whatever else is computed
 //! beside it.
 
+mod inputs;
+mod panels;
+
 use std::ops::{Range, RangeInclusive};
 
 use memmap2::{Advice, MmapMut};
 use models::dtype::DType;
 use models::weights::Weight;
 
-use super::forms::{Bf16, F16, Form, Panel, Q4K, Q5K, Q6K, Q40, Q41, Q50, Q51, Q80, Unpacked};
+use super::forms::{Bf16, F16, Form, Q4K, Q5K, Q6K, Q40, Q41, Q50, Q51, Q80};
 use super::isa::{Isa, LANES, Tier, by_tier};
 use super::pool::Pool;
-use super::quantized::{LARGE, Large, SMALL, Small, large, small};
 use crate::ComputeError;
 use crate::rows::tiered;
+pub(super) use inputs::{Inputs, Wanted};
+use panels::{Panels, in_panels};
 
 /// Rows of a batch that are computed together, at most, where they are many.
 const ROWS: usize = 8;
@@ -31,8 +35,6 @@ const CHUNKS_PER_THREAD: usize = 8;
 const GROUPS_PER_CHUNK_MAX: usize = 16;
 /// Of a file, packed before it is let go of.
 const SPAN_BYTES: usize = 4 << 20;
-/// Tiles of a group that are unpacked before rows meet them: their rows' sums are kept meanwhile.
-const PANELS: usize = 2;
 
 /// The packed forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,76 +124,6 @@ impl Kind {
 
     fn tile_bytes(self) -> usize {
         with_form!(self, F => size_of::<F>())
-    }
-}
-
-/// The rows of a batch as matrices of some kind want them; made once for all that share an input.
-///
-/// Where they are wanted precisely there are two for each row: its levels, and those of what these
-/// leave over. The products of both together are a row's.
-#[derive(Default)]
-pub(super) struct Inputs {
-    rows: usize,
-    columns: usize,
-    is_precise: bool,
-    large: Vec<Large>,
-    small: Vec<Small>,
-    floats: Vec<[f32; 16]>,
-}
-
-/// Which of these there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub large: bool,
-    pub small: bool,
-    pub floats: bool,
-    /// In sixteen bits instead of eight, at twice the products.
-    pub is_precise: bool,
-}
-
-impl Wanted {
-    pub fn add(&mut self, kind: Kind) {
-        match kind {
-            Kind::Q4K | Kind::Q5K | Kind::Q6K => self.large = true,
-            Kind::F16 | Kind::Bf16 => self.floats = true,
-            _ => self.small = true,
-        }
-    }
-}
-
-impl Inputs {
-    /// What a kind of matrix reads for every row: levels, and those of what these leave over.
-    fn copies(&self, kind: Kind) -> usize {
-        let has_levels = !matches!(kind, Kind::F16 | Kind::Bf16);
-        1 + usize::from(self.is_precise && has_levels)
-    }
-
-    /// Takes `x`, `(rows, columns)`.
-    pub fn fill(&mut self, pool: &Pool, x: &[f32], columns: usize, wanted: Wanted) {
-        (self.rows, self.columns) = (x.len() / columns, columns);
-        self.is_precise = wanted.is_precise;
-        let row = |row: usize| &x[row * columns..(row + 1) * columns];
-        let copies = 1 + usize::from(self.is_precise);
-        if wanted.large {
-            self.large.resize(copies * x.len() / LARGE, Large::ZERO);
-            pool.for_each(&mut self.large, copies * columns / LARGE, |i, blocks| {
-                let (levels, rest) = blocks.split_at_mut(columns / LARGE);
-                large(row(i), levels, rest);
-            });
-        }
-        if wanted.small {
-            self.small.resize(copies * x.len() / SMALL, Small::ZERO);
-            pool.for_each(&mut self.small, copies * columns / SMALL, |i, blocks| {
-                let (levels, rest) = blocks.split_at_mut(columns / SMALL);
-                small(row(i), levels, rest);
-            });
-        }
-        if wanted.floats {
-            self.floats.resize(x.len() / 16, [0.0; 16]);
-            pool.for_each(&mut self.floats, columns / 16, |i, blocks| {
-                blocks.copy_from_slice(row(i).as_chunks().0);
-            });
-        }
     }
 }
 
@@ -505,83 +437,6 @@ fn products_on<I: Isa, F: Reads, const M: usize, const N: usize>(
             I::store(sum, &mut values);
             // SAFETY: a chunk's groups are given to one thread.
             unsafe { job.out.put(row + m, group + n, &values) };
-        }
-    }
-}
-
-/// Room for tiles of two groups that are unpacked, and for sums of so many rows with them.
-struct Panels {
-    tiles: Vec<[Panel; 2]>,
-    sums: Vec<[[f32; LANES]; 2]>,
-}
-
-impl Panels {
-    /// For so many rows; none where they are not wanted.
-    fn new(rows: usize) -> Panels {
-        let tiles = vec![[Panel::EMPTY; 2]; if rows > 0 { PANELS } else { 0 }];
-        Panels { tiles, sums: vec![[[0.0; LANES]; 2]; rows] }
-    }
-}
-
-by_tier! {
-    /// Two groups with rows in eights: a few tiles of each are unpacked, then meet all rows.
-    fn in_panels[F: Reads + Unpacked][F](
-        job: &Job<'_>,
-        group: usize,
-        rows: Range<usize>,
-        panels: &mut Panels,
-    ) = in_panels_on
-}
-
-#[inline(always)]
-fn in_panels_on<I: Isa, F: Reads + Unpacked>(
-    job: &Job<'_>,
-    group: usize,
-    rows: Range<usize>,
-    panels: &mut Panels,
-) {
-    if 2 * ROWS > I::SUMS {
-        unreachable!("{ROWS} rows by two groups are not computed on this tier");
-    }
-    let count = job.matrix.columns / F::COLUMNS;
-    let tiles = [0, 1].map(|n| &job.matrix.tiles::<F>()[(group + n) * count..][..count]);
-    let (inputs, step) = (F::of(job.inputs), job.step * count);
-    let all = &mut panels.sums[..rows.len()];
-    all.fill([[0.0; LANES]; 2]);
-    for first in (0..count).step_by(PANELS) {
-        let blocks = first..count.min(first + PANELS);
-        for b in blocks.clone() {
-            for n in 0..2 {
-                tiles[n][b].unpack::<I>(&mut panels.tiles[b - first][n]);
-            }
-        }
-        for (i, kept) in all.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
-            let row = rows.start + i * ROWS;
-            let mut sums = [[I::floats(0.0); 2]; ROWS];
-            for m in 0..ROWS {
-                for n in 0..2 {
-                    sums[m][n] = I::load(&kept[m][n]);
-                }
-            }
-            for b in blocks.clone() {
-                let [one, other] = &panels.tiles[b - first];
-                let mut input = [&inputs[row * step + b]; ROWS];
-                for m in 0..ROWS {
-                    input[m] = &inputs[(row + m) * step + b];
-                }
-                F::add_panel::<I, ROWS, 2>([one, other], input, &mut sums);
-            }
-            for m in 0..ROWS {
-                for n in 0..2 {
-                    I::store(sums[m][n], &mut kept[m][n]);
-                }
-            }
-        }
-    }
-    for (row, sums) in rows.zip(all.iter()) {
-        for (n, values) in sums.iter().enumerate() {
-            // SAFETY: a chunk's groups are given to one thread.
-            unsafe { job.out.put(row, group + n, values) };
         }
     }
 }

@@ -172,20 +172,17 @@ impl Cpu {
     }
 
     fn attention(&mut self, step: &Step, batch: &Batch<'_>) {
-        let Step::Attention { span, queries, cache, heads, scale, out } = step else {
-            unreachable!("the caller matched it");
+        let &Step::Attention { span: Span::Causal, queries, cache, heads, scale, out } = step
+        else {
+            unreachable!("no other step, and no model that attends to whole sequences, comes here");
         };
-        self.with_out(*out, |model, out| {
+        self.with_out(out, |model, out| {
             let attention = Attention {
                 cache: &model.caches[cache.0],
-                heads: *heads,
-                scale: *scale,
+                heads,
+                scale,
                 rows: batch.rows,
                 tables: batch.tables,
-                ends: match span {
-                    Span::Causal => None,
-                    Span::Full => Some(batch.ends()),
-                },
             };
             attention.forward(model.tier, &model.pool, &model.slots[queries.0], out);
         });
