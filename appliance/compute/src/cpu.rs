@@ -2,7 +2,8 @@
 //! over keys and values in half precision, and threads of its own.
 //!
 //! A row's results depend neither on what stands beside it in the batch nor on the number of
-//! threads, and all instruction tiers give the same bits.
+//! threads, and all instruction tiers give the same bits. A step takes no memory but for what it
+//! gives back, once one of its size has been computed.
 
 #[allow(clippy::needless_range_loop, reason = "closures would lose the tier's instructions")]
 mod attention;
@@ -19,6 +20,7 @@ mod quantized;
 mod steps;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use models::dtype::DType;
@@ -36,7 +38,7 @@ use crate::{slots, tables};
 pub use cache::KvType;
 use cache::{Cache, HEAD_DIM_MAX};
 pub use isa::Tier;
-use matrix::{Inputs, Kind, Packed, Wanted};
+use matrix::{Inputs, Kind, Packed, Products, Room, Wanted};
 use pool::Pool;
 
 /// Eight rows take less than twice the time of one: weights are read once for all.
@@ -81,8 +83,11 @@ pub struct Cpu {
     caches: Vec<Cache>,
     slots: Vec<Vec<f32>>,
     inputs: Inputs,
-    /// Products of inputs that are wanted precisely.
-    both: Vec<f32>,
+    room: Room,
+    /// Runs of rows that meet keys and values together.
+    runs: Vec<Range<usize>>,
+    /// The rows of a step that are wanted: their places in the batch, and themselves.
+    kept: (Vec<u32>, Vec<Row>),
     /// Products that go to these slots are wanted precisely.
     precise: BTreeSet<usize>,
     /// Per rotary embedding: sine and cosine of every angle, for each row of the step.
@@ -199,7 +204,9 @@ impl Cpu {
                 .collect::<Result<_, _>>()?,
             slots: vec![Vec::new(); plan.slots.len()],
             inputs: Inputs::default(),
-            both: Vec::new(),
+            room: Room::new(pool.threads()),
+            runs: Vec::new(),
+            kept: (Vec::new(), Vec::new()),
             precise: precise(plan, settings.precision),
             turns: vec![Vec::new(); plan.ropes.len()],
             tier: settings.tier.unwrap_or_else(Tier::best),
@@ -231,9 +238,9 @@ impl Cpu {
     /// Hidden rows of these and logits of those, out of the rows that were kept.
     fn finish(&mut self, batch: &Batch<'_>, kept: &[u32]) -> Result<Computed, ComputeError> {
         let plan = Arc::clone(&self.plan);
-        let hidden = slots::hidden(&self.slots, &plan, &places(batch.hidden, kept));
+        let hidden = slots::hidden(&self.slots, &plan, places(batch.hidden, kept));
         if kept.len() > batch.outputs.len() {
-            slots::keep_rows(&mut self.slots, &plan, &places(batch.outputs, kept));
+            slots::keep_rows(&mut self.slots, &plan, places(batch.outputs, kept));
         }
         Ok(Computed { logits: self.logits(batch.outputs.len())?, hidden })
     }
@@ -252,8 +259,9 @@ impl Cpu {
                     let mut wanted = Wanted { is_precise: true, ..Wanted::default() };
                     wanted.add(packed.kind);
                     self.inputs.fill(&self.pool, x, width, wanted);
-                    let out = (values.as_mut_slice(), Some(&mut self.both));
-                    packed.forward(self.tier, &self.pool, &self.inputs, out);
+                    let products =
+                        Products { inputs: &self.inputs, is_precise: true, out: &mut values };
+                    packed.forward(self.tier, &self.pool, &mut self.room, products);
                 }
                 Matrix::Stored(linear) => linear.forward(x, &mut values)?,
             }
@@ -330,14 +338,19 @@ impl Executor for Cpu {
         for step in plan.embed.iter().chain(others.iter().flatten()).chain(of_all) {
             self.run(step, batch)?;
         }
-        let kept = merged(batch.outputs, batch.hidden);
-        slots::keep_rows(&mut self.slots, &plan, &kept);
-        let rows: Vec<Row> = kept.iter().map(|&row| batch.rows[row as usize]).collect();
+        let (mut kept, mut rows) = std::mem::take(&mut self.kept);
+        kept.clear();
+        kept.extend(merged(batch.outputs, batch.hidden));
+        slots::keep_rows(&mut self.slots, &plan, kept.iter().copied());
+        rows.clear();
+        rows.extend(kept.iter().map(|&row| batch.rows[row as usize]));
         let wanted = Batch { rows: &rows, ..*batch };
         for step in of_wanted.iter().chain(&plan.head.steps).filter(|_| !rows.is_empty()) {
             self.run(step, &wanted)?;
         }
-        self.finish(batch, &kept)
+        let computed = self.finish(batch, &kept)?;
+        self.kept = (kept, rows);
+        Ok(computed)
     }
 
     fn copy_blocks(&mut self, pairs: &[(u32, u32)]) -> Result<(), ComputeError> {

@@ -66,16 +66,40 @@ impl Limits {
     }
 }
 
-/// The rows of either list, ascending, each once.
-pub(crate) fn merged(a: &[u32], b: &[u32]) -> Vec<u32> {
-    let mut rows = [a, b].concat();
-    rows.sort_unstable();
-    rows.dedup();
-    rows
+/// The rows of either list, each once; ascending, as both are.
+pub(crate) fn merged(a: &[u32], b: &[u32]) -> impl Iterator<Item = u32> {
+    let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
+    std::iter::from_fn(move || {
+        let next = a.peek().into_iter().chain(b.peek()).min().copied()?;
+        a.next_if_eq(&next);
+        b.next_if_eq(&next);
+        Some(next)
+    })
 }
 
 /// Where `rows` stand in `kept`, which has them all.
-pub(crate) fn places(rows: &[u32], kept: &[u32]) -> Vec<u32> {
-    let place = |row| kept.binary_search(row).expect("every wanted row is kept") as u32;
-    rows.iter().map(place).collect()
+pub(crate) fn places(rows: &[u32], kept: &[u32]) -> impl ExactSizeIterator<Item = u32> + Clone {
+    rows.iter().map(|row| kept.binary_search(row).expect("every wanted row is kept") as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_two_lists_are_merged_and_found_again() {
+        let check = |a: &[u32], b: &[u32], expected: &[u32]| {
+            let all: Vec<u32> = merged(a, b).collect();
+            assert_eq!(all, expected, "{a:?} {b:?}");
+            for rows in [a, b] {
+                let found: Vec<u32> = places(rows, &all).map(|place| all[place as usize]).collect();
+                assert_eq!(found, rows, "{a:?} {b:?}");
+            }
+        };
+        check(&[], &[], &[]);
+        check(&[3], &[], &[3]);
+        check(&[], &[0, 7], &[0, 7]);
+        check(&[1, 4, 9], &[0, 1, 2, 9, 10], &[0, 1, 2, 4, 9, 10]);
+        check(&[5, 6], &[5, 6], &[5, 6]);
+    }
 }

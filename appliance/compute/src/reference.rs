@@ -116,14 +116,14 @@ impl Reference {
     /// The head: its steps over all wanted rows, then hidden rows of these and logits of those.
     fn finish(&mut self, batch: &Batch<'_>) -> Result<Computed, ComputeError> {
         let plan = Arc::clone(&self.plan);
-        let kept = merged(batch.outputs, batch.hidden);
-        slots::keep_rows(&mut self.slots, &plan, &kept);
+        let kept: Vec<u32> = merged(batch.outputs, batch.hidden).collect();
+        slots::keep_rows(&mut self.slots, &plan, kept.iter().copied());
         for step in &plan.head.steps {
             self.run(step, batch)?;
         }
-        let hidden = slots::hidden(&self.slots, &plan, &places(batch.hidden, &kept));
+        let hidden = slots::hidden(&self.slots, &plan, places(batch.hidden, &kept));
         if kept.len() > batch.outputs.len() {
-            slots::keep_rows(&mut self.slots, &plan, &places(batch.outputs, &kept));
+            slots::keep_rows(&mut self.slots, &plan, places(batch.outputs, &kept));
         }
         Ok(Computed { logits: self.logits(batch.outputs.len())?, hidden })
     }

@@ -22,13 +22,23 @@ pub(super) struct Attention<'a> {
     pub heads: usize,
     pub scale: f32,
     pub rows: &'a [Row],
+    /// Of the rows, by [`find_runs`].
+    pub runs: &'a [Range<usize>],
     pub tables: &'a [&'a [u32]],
 }
 
-/// Rows of one sequence that stand together, and the KV head that they are computed for.
-struct Part {
-    rows: Range<usize>,
-    kv_head: usize,
+/// Finds rows of one sequence that stand together, as many as meet a block together where `group`
+/// heads share it.
+pub(super) fn find_runs(rows: &[Row], group: usize, runs: &mut Vec<Range<usize>>) {
+    let rows_max = (TOGETHER / group).max(1);
+    runs.clear();
+    let mut first = 0;
+    while first < rows.len() {
+        let rest = rows[first..].iter().take(rows_max);
+        let count = rest.take_while(|row| row.sequence == rows[first].sequence).count();
+        runs.push(first..first + count);
+        first += count;
+    }
 }
 
 /// One query head of one row, with what is known of its output so far.
@@ -37,7 +47,7 @@ struct Query<'a> {
     span: Range<usize>,
     max: f32,
     sum: f32,
-    out: [f32; HEAD_DIM_MAX],
+    out: &'a mut [f32; HEAD_DIM_MAX],
 }
 
 /// Where outputs go: each part writes its own heads of its own rows.
@@ -52,30 +62,15 @@ unsafe impl Sync for Out {}
 impl Attention<'_> {
     /// `queries` and `out` are `(rows, heads * head_dim)`.
     pub fn forward(&self, tier: Tier, pool: &Pool, queries: &[f32], out: &mut [f32]) {
-        let parts = self.parts();
+        let kv_heads = self.cache.info.kv_heads;
         let out = Out { base: out.as_mut_ptr(), len: out.len() };
-        pool.run(parts.len(), &|index| self.part(tier, &parts[index], queries, &out));
+        pool.run(self.runs.len() * kv_heads, &|index| {
+            self.part(tier, (&self.runs[index / kv_heads], index % kv_heads), queries, &out);
+        });
     }
 
     fn group(&self) -> usize {
         self.heads / self.cache.info.kv_heads
-    }
-
-    fn parts(&self) -> Vec<Part> {
-        let rows_max = (TOGETHER / self.group()).max(1);
-        let mut parts = Vec::new();
-        let mut first = 0;
-        while first < self.rows.len() {
-            let sequence = self.rows[first].sequence;
-            let rest = &self.rows[first..];
-            let count = rest.iter().take(rows_max).take_while(|row| row.sequence == sequence);
-            let rows = first..first + count.count();
-            first = rows.end;
-            parts.extend(
-                (0..self.cache.info.kv_heads).map(|kv_head| Part { rows: rows.clone(), kv_head }),
-            );
-        }
-        parts
     }
 
     /// Positions that a row attends to: those up to its own.
@@ -84,45 +79,55 @@ impl Attention<'_> {
         self.cache.info.window.map_or(0, |window| end.saturating_sub(window))..end
     }
 
-    fn part(&self, tier: Tier, part: &Part, queries: &[f32], out: &Out) {
+    /// A run of rows with one KV head.
+    fn part(&self, tier: Tier, (run, kv_head): (&Range<usize>, usize), queries: &[f32], out: &Out) {
         let (head_dim, group) = (self.cache.info.head_dim, self.group());
-        let heads = || {
-            part.rows.clone().flat_map(|row| {
-                let head = row * self.heads + part.kv_head * group;
-                (head..head + group).map(move |head| (row, head * head_dim))
-            })
+        let place = |i: usize| {
+            let row = run.start + i / group;
+            (row, (row * self.heads + kv_head * group + i % group) * head_dim)
         };
-        let mut all: Vec<Query<'_>> = heads()
-            .map(|(row, at)| Query {
-                query: &queries[at..at + head_dim],
-                span: self.span(&self.rows[row]),
-                max: f32::NEG_INFINITY,
-                sum: 0.0,
-                out: [0.0; HEAD_DIM_MAX],
-            })
-            .collect();
-        let table = self.tables[self.rows[part.rows.start].sequence as usize];
-        for queries in all.chunks_mut(TOGETHER) {
-            let start = queries.iter().map(|query| query.span.start).min().expect("one at least");
-            let end = queries.iter().map(|query| query.span.end).max().expect("one at least");
-            for index in start / BLOCK_LEN..end.div_ceil(BLOCK_LEN) {
-                let (keys, values) = self.cache.read(table[index], part.kv_head);
-                let first = index * BLOCK_LEN;
-                let width = self.cache.width;
-                let block = Block { keys, values, width, scale: self.scale };
-                match self.cache.kept {
-                    KvType::F16 => meet::<false>(tier, &block, first, queries),
-                    KvType::Q8_0 => meet::<true>(tier, &block, first, queries),
+        let count = run.len() * group;
+        for first in (0..count).step_by(TOGETHER) {
+            let mut outs = [[0.0; HEAD_DIM_MAX]; TOGETHER];
+            let mut outs = outs.iter_mut();
+            let mut all: [Query<'_>; TOGETHER] = std::array::from_fn(|i| {
+                let (row, at) = place((first + i).min(count - 1));
+                Query {
+                    query: &queries[at..at + head_dim],
+                    span: self.span(&self.rows[row]),
+                    max: f32::NEG_INFINITY,
+                    sum: 0.0,
+                    out: outs.next().expect("one for each"),
+                }
+            });
+            let together = &mut all[..TOGETHER.min(count - first)];
+            self.meet_all(tier, run.start, kv_head, together);
+            for (i, query) in together.iter_mut().enumerate() {
+                let values = &mut query.out[..head_dim];
+                values.iter_mut().for_each(|value| *value /= query.sum);
+                let (_, at) = place(first + i);
+                assert!(at + head_dim <= out.len);
+                // SAFETY: the range lies inside of the slice; no other part has this row and KV
+                // head.
+                unsafe {
+                    std::ptr::copy_nonoverlapping(values.as_ptr(), out.base.add(at), head_dim);
                 }
             }
         }
-        for (query, (_, at)) in all.iter_mut().zip(heads()) {
-            let values = &mut query.out[..head_dim];
-            values.iter_mut().for_each(|value| *value /= query.sum);
-            assert!(at + head_dim <= out.len);
-            // SAFETY: the range lies inside of the slice; no other part has this row and KV head.
-            unsafe {
-                std::ptr::copy_nonoverlapping(values.as_ptr(), out.base.add(at), head_dim);
+    }
+
+    /// Queries meet all blocks that they see of the sequence that `row` is of.
+    fn meet_all(&self, tier: Tier, row: usize, kv_head: usize, queries: &mut [Query<'_>]) {
+        let table = self.tables[self.rows[row].sequence as usize];
+        let start = queries.iter().map(|query| query.span.start).min().expect("one at least");
+        let end = queries.iter().map(|query| query.span.end).max().expect("one at least");
+        for index in start / BLOCK_LEN..end.div_ceil(BLOCK_LEN) {
+            let (keys, values) = self.cache.read(table[index], kv_head);
+            let first = index * BLOCK_LEN;
+            let block = Block { keys, values, width: self.cache.width, scale: self.scale };
+            match self.cache.kept {
+                KvType::F16 => meet::<false>(tier, &block, first, queries),
+                KvType::Q8_0 => meet::<true>(tier, &block, first, queries),
             }
         }
     }
@@ -487,7 +492,9 @@ mod tests {
             let (cache, heads) = (&self.cache, self.heads);
             let tables = [self.table.as_slice()];
             let (rows, tables) = (rows.as_slice(), tables.as_slice());
-            let attention = Attention { cache, heads, scale: 0.3, rows, tables };
+            let mut runs = Vec::new();
+            find_runs(rows, heads / cache.info.kv_heads, &mut runs);
+            let attention = Attention { cache, heads, scale: 0.3, rows, runs: &runs, tables };
             let mut out = vec![f32::NAN; queries.len()];
             attention.forward(tier, &Pool::new(2), queries, &mut out);
             out

@@ -170,6 +170,30 @@ reads!(large: Q4K, Q5K, Q6K; true in_panels::<Self>);
 reads!(small: Q80, Q40, Q41, Q50, Q51; false |_, _, _, _, _| {});
 reads!(floats: F16, Bf16; false |_, _, _, _, _| {});
 
+/// Which products are wanted.
+pub(super) struct Products<'a> {
+    pub inputs: &'a Inputs,
+    /// Of levels and of what they leave over.
+    pub is_precise: bool,
+    /// `(inputs' rows, rows)`.
+    pub out: &'a mut [f32],
+}
+
+/// What products need for the time of a call; kept, so that none takes memory.
+#[derive(Default)]
+pub(super) struct Room {
+    /// Products of levels, and of what they leave over.
+    both: Vec<f32>,
+    /// Of each thread.
+    panels: Vec<Panels>,
+}
+
+impl Room {
+    pub fn new(threads: usize) -> Room {
+        Room { both: Vec::new(), panels: vec![Panels::EMPTY; threads] }
+    }
+}
+
 /// A matrix that maps `columns` to `rows`.
 pub(super) struct Packed {
     pub kind: Kind,
@@ -215,24 +239,19 @@ impl Packed {
         self.tiles.len()
     }
 
-    /// `out` is `(inputs' rows, rows)`; `both` is for the time of the call, where the products are
-    /// wanted precisely.
-    pub fn forward(
-        &self,
-        tier: Tier,
-        pool: &Pool,
-        inputs: &Inputs,
-        (out, both): (&mut [f32], Option<&mut Vec<f32>>),
-    ) {
+    /// What the inputs' rows become.
+    pub fn forward(&self, tier: Tier, pool: &Pool, room: &mut Room, of: Products<'_>) {
+        let Products { inputs, is_precise, out } = of;
         assert_eq!(inputs.columns, self.columns, "inputs of another width");
         assert_eq!(out.len(), inputs.rows * self.rows, "as many rows as inputs");
-        assert!(inputs.is_precise || both.is_none(), "inputs that are not precise");
+        assert!(inputs.is_precise || !is_precise, "inputs that are not precise");
         let copies = inputs.copies(self.kind);
-        let Some(both) = both.filter(|_| copies == 2) else {
-            return self.products(tier, pool, (inputs, copies), out);
-        };
+        let Room { both, panels } = room;
+        if !is_precise || copies == 1 {
+            return self.products((tier, pool, panels), (inputs, copies), out);
+        }
         both.resize(2 * out.len(), 0.0);
-        self.products(tier, pool, (inputs, 1), both);
+        self.products((tier, pool, panels), (inputs, 1), both);
         pool.for_each(out, self.rows, |row, out| {
             let both = &both[2 * row * self.rows..(2 * row + 2) * self.rows];
             let (levels, rest) = both.split_at(self.rows);
@@ -241,16 +260,20 @@ impl Packed {
     }
 
     /// The products of every `step`th row, be they two for one or not.
-    fn products(&self, tier: Tier, pool: &Pool, of: (&Inputs, usize), out: &mut [f32]) {
-        let (inputs, step) = of;
+    fn products(
+        &self,
+        (tier, pool, panels): (Tier, &Pool, &mut [Panels]),
+        (inputs, step): (&Inputs, usize),
+        out: &mut [f32],
+    ) {
         let (rows, groups) = (out.len() / self.rows, self.rows.div_ceil(LANES));
         let chunk = groups.div_ceil(pool.threads() * CHUNKS_PER_THREAD);
         // In pairs, as they are computed.
         let chunk = chunk.next_multiple_of(2).min(GROUPS_PER_CHUNK_MAX);
         let out = Out { base: out.as_mut_ptr(), rows, width: self.rows };
-        pool.run(groups.div_ceil(chunk), &|index| {
+        pool.run_with(panels, groups.div_ceil(chunk), |panels, index| {
             let groups = index * chunk..groups.min((index + 1) * chunk);
-            Job { tier, matrix: self, groups, inputs, step, out: &out }.run();
+            Job { tier, matrix: self, groups, inputs, step, out: &out }.run(panels);
         });
     }
 
@@ -320,11 +343,11 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn run(&self) {
-        with_form!(self.matrix.kind, F => self.of_form::<F>());
+    fn run(&self, panels: &mut Panels) {
+        with_form!(self.matrix.kind, F => self.of_form::<F>(panels));
     }
 
-    fn of_form<F: Reads>(&self) {
+    fn of_form<F: Reads>(&self, panels: &mut Panels) {
         let rows = self.out.rows;
         if rows <= ROWS_FEW {
             for group in self.groups.clone() {
@@ -334,7 +357,6 @@ impl Job<'_> {
         }
         let is_wide = self.tier.sums() >= 2 * ROWS;
         let together = self.rows_cached::<F>();
-        let mut panels = Panels::new(if F::IS_UNPACKED && is_wide { together } else { 0 });
         for first in (0..rows).step_by(together) {
             let rows = first..rows.min(first + together);
             let mut group = self.groups.start;
@@ -342,7 +364,7 @@ impl Job<'_> {
             let whole = rows.start + rows.len() / ROWS * ROWS;
             while is_wide && group + 2 <= self.groups.end {
                 if F::IS_UNPACKED && whole > rows.start {
-                    F::in_panels(self.tier, self, (group, rows.start..whole), &mut panels);
+                    F::in_panels(self.tier, self, (group, rows.start..whole), panels);
                 } else {
                     for row in (rows.start..whole).step_by(ROWS) {
                         part::<F, ROWS, 2>(self.tier, self, group, row);

@@ -7,7 +7,7 @@ use models::dtype::DType;
 use models::weights::Weight;
 
 use super::isa::{Isa, LANES, LINE, Tier, by_tier};
-use super::matrix::{Inputs, Kind, Packed, Wanted};
+use super::matrix::{Inputs, Kind, Packed, Products, Room, Wanted};
 use super::pool::Pool;
 use crate::ComputeError;
 
@@ -80,7 +80,11 @@ pub fn product(
     let mut taken = Inputs::default();
     taken.fill(&pool, &x, columns, wanted);
     let mut out = vec![0.0; inputs * rows];
-    let seconds = median(|| packed.forward(Tier::best(), &pool, &taken, (&mut out, None)));
+    let mut room = Room::new(threads);
+    let seconds = median(|| {
+        let products = Products { inputs: &taken, is_precise: false, out: &mut out };
+        packed.forward(Tier::best(), &pool, &mut room, products);
+    });
     Ok(Rate {
         bytes_per_s: packed.bytes() as f64 / seconds,
         ops_per_s: (2 * inputs * rows * columns) as f64 / seconds,

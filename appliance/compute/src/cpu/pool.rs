@@ -16,8 +16,9 @@ const OPEN: u64 = 1 << 31;
 const COUNT: u64 = OPEN - 1;
 const EPOCH_SHIFT: u32 = 32;
 
-/// A job's parts: called with the index of each.
-type Parts<'a> = dyn Fn(usize) + Sync + 'a;
+/// A job's parts: called with the thread that takes it, of which the caller is the first, and the
+/// index of each.
+type Parts<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
 /// Threads, one of them the caller's own.
 pub(crate) struct Pool {
@@ -69,7 +70,7 @@ impl Pool {
             let shared = Arc::clone(&shared);
             let name = format!("compute-{index}");
             let thread = std::thread::Builder::new().name(name);
-            thread.spawn(move || shared.work()).expect("a thread can be started")
+            thread.spawn(move || shared.work(index)).expect("a thread can be started")
         };
         let threads = (1..threads.max(1)).map(start).collect();
         Pool { shared, threads, turn: Mutex::new(()) }
@@ -84,9 +85,33 @@ impl Pool {
     ///
     /// # Panics
     /// When a part does.
-    pub fn run(&self, parts: usize, part: &Parts<'_>) {
+    pub fn run(&self, parts: usize, part: &(dyn Fn(usize) + Sync)) {
+        self.hand_out(parts, &|_, index| part(index));
+    }
+
+    /// The same with something that each thread has for itself.
+    ///
+    /// # Panics
+    /// When a part does, and where there is less than one for each thread.
+    pub fn run_with<T: Send>(
+        &self,
+        own: &mut [T],
+        parts: usize,
+        part: impl Fn(&mut T, usize) + Sync,
+    ) {
+        assert!(own.len() >= self.threads(), "one for each thread");
+        let base = Base(own.as_mut_ptr());
+        self.hand_out(parts, &|thread, index| {
+            // SAFETY: there are as many as threads, whose numbers differ, and a thread takes one
+            // part after the other; `own` outlives the call.
+            let own = unsafe { &mut *base.at(thread) };
+            part(own, index);
+        });
+    }
+
+    fn hand_out(&self, parts: usize, part: &Parts<'_>) {
         if parts <= 1 || self.threads.is_empty() {
-            return (0..parts).for_each(part);
+            return (0..parts).for_each(|index| part(0, index));
         }
         let _turn = self.turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let shared = &*self.shared;
@@ -98,7 +123,7 @@ impl Pool {
         unsafe { *shared.job.get() = Some(Job { part, parts }) };
         shared.next.store(0, Ordering::Relaxed);
         shared.open();
-        shared.take_parts(Job { part, parts });
+        shared.take_parts(0, Job { part, parts });
         shared.shut();
         let panicked = shared.panicked.lock().unwrap_or_else(|p| p.into_inner()).take();
         if let Some(panic) = panicked {
@@ -175,14 +200,14 @@ impl Shared {
         }
     }
 
-    fn work(&self) {
+    fn work(&self, thread: usize) {
         let mut seen = 0;
         while let Some(epoch) = self.next_epoch(seen) {
             seen = epoch;
             if self.enter(epoch) {
                 // SAFETY: the gate was open, so the job is written and stays until we leave.
                 let job = unsafe { (*self.job.get()).expect("an open gate has a job") };
-                self.take_parts(job);
+                self.take_parts(thread, job);
                 self.gate.fetch_sub(1, Ordering::AcqRel);
             }
         }
@@ -231,7 +256,7 @@ impl Shared {
         }
     }
 
-    fn take_parts(&self, job: Job) {
+    fn take_parts(&self, thread: usize, job: Job) {
         // SAFETY: `run` waits for whoever calls it.
         let part = unsafe { &*job.part };
         let all = || loop {
@@ -239,7 +264,7 @@ impl Shared {
             if index >= job.parts {
                 return;
             }
-            part(index);
+            part(thread, index);
         };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(all)) {
             // Nobody takes what is left.
@@ -272,6 +297,20 @@ mod tests {
                     // Long enough for them to fall asleep.
                     std::thread::sleep(Duration::from_millis(2));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn every_thread_has_its_own() {
+        for threads in [1, 2, 5] {
+            let pool = Pool::new(threads);
+            let mut done = vec![Vec::new(); threads];
+            for parts in 0..100 {
+                pool.run_with(&mut done, parts, |done, index| done.push(index));
+                let mut all: Vec<usize> = done.iter_mut().flat_map(std::mem::take).collect();
+                all.sort_unstable();
+                assert!(all.into_iter().eq(0..parts), "{threads} threads, {parts} parts");
             }
         }
     }

@@ -4,8 +4,8 @@ use models::plan::{
     Activation, CacheId, LinearPart, RopeId, RopePairs, Slot, Span, Step, WeightId,
 };
 
-use super::attention::Attention;
-use super::matrix::Wanted;
+use super::attention::{Attention, find_runs};
+use super::matrix::{Products, Room, Wanted};
 use super::{Cpu, Loaded, Matrix, Stored};
 use crate::ComputeError;
 use crate::batch::{Batch, Row};
@@ -125,24 +125,32 @@ impl Cpu {
         parts.iter().for_each(|part| self.matrix(part.weight).wants(&mut wanted));
         let width = self.plan.width(input);
         self.inputs.fill(&self.pool, &self.slots[input.0], width, wanted);
-        let mut both = std::mem::take(&mut self.both);
-        for part in parts {
-            self.with_out(part.out, |model, out| {
-                match model.matrix(part.weight) {
-                    Matrix::Packed(packed) => {
-                        let is_precise = model.precise.contains(&part.out.0);
-                        let out = (&mut *out, is_precise.then_some(&mut both));
-                        packed.forward(model.tier, &model.pool, &model.inputs, out);
-                    }
-                    Matrix::Stored(linear) => linear.forward(&model.slots[input.0], out)?,
-                }
-                if let Some(bias) = part.bias {
-                    add_bias(out, model.vector(bias));
-                }
-                Ok::<(), ComputeError>(())
-            })?;
+        let mut room = std::mem::take(&mut self.room);
+        let done = parts.iter().try_for_each(|part| {
+            self.with_out(part.out, |model, out| model.product(input, part, &mut room, out))
+        });
+        self.room = room;
+        done
+    }
+
+    fn product(
+        &self,
+        input: Slot,
+        part: &LinearPart,
+        room: &mut Room,
+        out: &mut [f32],
+    ) -> Result<(), ComputeError> {
+        match self.matrix(part.weight) {
+            Matrix::Packed(packed) => {
+                let is_precise = self.precise.contains(&part.out.0);
+                let products = Products { inputs: &self.inputs, is_precise, out: &mut *out };
+                packed.forward(self.tier, &self.pool, room, products);
+            }
+            Matrix::Stored(linear) => linear.forward(&self.slots[input.0], out)?,
         }
-        self.both = both;
+        if let Some(bias) = part.bias {
+            add_bias(out, self.vector(bias));
+        }
         Ok(())
     }
 
@@ -176,16 +184,20 @@ impl Cpu {
         else {
             unreachable!("no other step, and no model that attends to whole sequences, comes here");
         };
+        let mut runs = std::mem::take(&mut self.runs);
+        find_runs(batch.rows, heads / self.caches[cache.0].info.kv_heads, &mut runs);
         self.with_out(out, |model, out| {
             let attention = Attention {
                 cache: &model.caches[cache.0],
                 heads,
                 scale,
                 rows: batch.rows,
+                runs: &runs,
                 tables: batch.tables,
             };
             attention.forward(model.tier, &model.pool, &model.slots[queries.0], out);
         });
+        self.runs = runs;
     }
 
     /// `out = activation(gate) * up`; `out` may be `gate` itself.

@@ -4,25 +4,25 @@
 
 use std::ops::Range;
 
-use super::{Job, ROWS, Reads};
+use super::{Job, ROWS, ROWS_CACHED, Reads};
 use crate::cpu::forms::{Panel, Unpacked};
 use crate::cpu::isa::{Isa, LANES, by_tier};
 
 /// Tiles of a group that are unpacked before rows meet them: their rows' sums are kept meanwhile.
 const PANELS: usize = 2;
 
-/// Room for tiles of two groups that are unpacked, and for sums of so many rows with them.
+/// Room for tiles of two groups that are unpacked, and for sums of rows with them.
+#[derive(Clone)]
 pub(super) struct Panels {
-    tiles: Vec<[Panel; 2]>,
-    sums: Vec<[[f32; LANES]; 2]>,
+    tiles: [[Panel; 2]; PANELS],
+    sums: [[[f32; LANES]; 2]; *ROWS_CACHED.end()],
 }
 
 impl Panels {
-    /// For so many rows; none where they are not wanted.
-    pub(super) fn new(rows: usize) -> Panels {
-        let tiles = vec![[Panel::EMPTY; 2]; if rows > 0 { PANELS } else { 0 }];
-        Panels { tiles, sums: vec![[[0.0; LANES]; 2]; rows] }
-    }
+    pub const EMPTY: Panels = Panels {
+        tiles: [const { [Panel::EMPTY; 2] }; PANELS],
+        sums: [[[0.0; LANES]; 2]; *ROWS_CACHED.end()],
+    };
 }
 
 by_tier! {

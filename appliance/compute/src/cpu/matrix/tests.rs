@@ -98,6 +98,17 @@ fn case(pool: &Pool, kind: (DType, &[usize]), rows: usize, columns: usize, n: us
     Case { packed, decoded, x }
 }
 
+fn forward(
+    packed: &Packed,
+    (tier, pool): (Tier, &Pool),
+    inputs: &Inputs,
+    is_precise: bool,
+    out: &mut [f32],
+) {
+    let mut room = Room::new(pool.threads());
+    packed.forward(tier, pool, &mut room, Products { inputs, is_precise, out });
+}
+
 impl Case {
     fn products(&self, tier: Tier, pool: &Pool, rows: Range<usize>) -> Vec<f32> {
         let columns = self.packed.columns;
@@ -107,7 +118,7 @@ impl Case {
         let x = &self.x[rows.start * columns..rows.end * columns];
         inputs.fill(pool, x, columns, wanted);
         let mut out = vec![f32::NAN; rows.len() * self.packed.rows];
-        self.packed.forward(tier, pool, &inputs, (&mut out, None));
+        forward(&self.packed, (tier, pool), &inputs, false, &mut out);
         out
     }
 }
@@ -182,8 +193,7 @@ fn precise_products_are_hardly_rounded() {
         let mut inputs = Inputs::default();
         inputs.fill(&pool, &case.x, columns, wanted);
         let mut out = vec![f32::NAN; n * rows];
-        let both = Some(&mut Vec::new());
-        case.packed.forward(Tier::best(), &pool, &inputs, (&mut out, both));
+        forward(&case.packed, (Tier::best(), &pool), &inputs, true, &mut out);
         for (i, x) in case.x.chunks(columns).enumerate() {
             for (row, weights) in case.decoded.chunks(columns).enumerate() {
                 let products = weights.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
@@ -210,7 +220,7 @@ fn products_of_precise_inputs_may_be_those_of_levels() {
             let mut inputs = Inputs::default();
             inputs.fill(&pool, &case.x, columns, precise);
             let mut out = vec![f32::NAN; n * rows];
-            case.packed.forward(tier, &pool, &inputs, (&mut out, None));
+            forward(&case.packed, (tier, &pool), &inputs, false, &mut out);
             assert_eq!(out, wanted, "{:?} {tier:?}", kind.0);
         }
     }
