@@ -436,6 +436,7 @@ mod tests {
     use models::plan::CacheInfo;
 
     use super::*;
+    use crate::cpu::cache::Written;
 
     const POSITIONS: usize = 100;
 
@@ -462,13 +463,18 @@ mod tests {
         let (keys, values) = (numbers(1, POSITIONS * width), numbers(2, POSITIONS * width));
         for position in 0..POSITIONS {
             let row = position * width..(position + 1) * width;
-            cache.write(&table, position as u32, &keys[row.clone()], &values[row]);
+            write(&mut cache, &table, position, [&keys[row.clone()], &values[row]]);
         }
         // What nobody has written says nothing, whatever it is.
         let odd = vec![f32::NAN; width];
-        (POSITIONS..128).for_each(|at| cache.write(&table, at as u32, &odd, &odd));
+        (POSITIONS..128).for_each(|at| write(&mut cache, &table, at, [&odd, &odd]));
         let (keys, values) = (rounded(&keys, head_dim, kept), rounded(&values, head_dim, kept));
         Case { cache, heads: kv_heads * group, keys, values, table }
+    }
+
+    fn write(cache: &mut Cache, table: &[u32], position: usize, [keys, values]: [&[f32]; 2]) {
+        let rows = [Row { token: 0, position: position as u32, sequence: 0 }];
+        cache.write(&Pool::new(1), &Written { rows: &rows, tables: &[table], keys, values });
     }
 
     /// As they are kept.

@@ -10,8 +10,9 @@ use memmap2::{MmapMut, UncheckedAdvice};
 use models::plan::CacheInfo;
 
 use super::isa::LANES;
+use super::pool::{Chunks, Pool};
 use crate::ComputeError;
-use crate::batch::BLOCK_LEN;
+use crate::batch::{BLOCK_LEN, Row};
 
 /// Elements of a head that can be kept.
 pub(super) const HEAD_DIM_MAX: usize = 256;
@@ -22,6 +23,19 @@ pub(super) const SCALED: usize = 32;
 pub(super) const SCALES_MAX: usize = HEAD_DIM_MAX / SCALED;
 const HALF_BYTES: usize = size_of::<f16>();
 const LEVEL_MAX: f32 = 127.0;
+
+/// From so many rows on threads share what is stored: less takes no longer than to wake them.
+const ROWS_SHARED: usize = 8;
+
+/// What is stored of some rows.
+pub(super) struct Written<'a> {
+    pub rows: &'a [Row],
+    /// Block ids of each sequence.
+    pub tables: &'a [&'a [u32]],
+    /// `(rows, kv_heads * head_dim)`, and so are values.
+    pub keys: &'a [f32],
+    pub values: &'a [f32],
+}
 
 /// How keys and values are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,29 +76,28 @@ impl Cache {
         2 * info.kv_heads * bytes
     }
 
-    /// Stores one position's keys and values, `kv_heads * head_dim` each.
-    pub fn write(&mut self, table: &[u32], position: u32, keys: &[f32], values: &[f32]) {
-        let (head_dim, width) = (self.info.head_dim, self.width);
-        let (block, within) = (table[position as usize / BLOCK_LEN], position as usize % BLOCK_LEN);
-        let heads = keys.chunks_exact(head_dim).zip(values.chunks_exact(head_dim));
-        for (head, (key, value)) in heads.enumerate() {
-            let range = self.head(block, head);
-            let (keys, values) = self.map[range].split_at_mut(range_len(&self.info, self.kept));
-            // A position's elements stand this far apart, from this one on.
-            let (key_at, value_at) = ((within, BLOCK_LEN), (within * width, 1));
-            match self.kept {
-                KvType::F16 => {
-                    write_halves(key, keys, key_at);
-                    write_halves(value, values, value_at);
-                }
-                KvType::Q8_0 => {
-                    let (keys, key_scales) = keys.split_at_mut(BLOCK_LEN * width);
-                    let (values, value_scales) = values.split_at_mut(BLOCK_LEN * width);
-                    write_levels(key, (keys, key_scales), key_at, within);
-                    write_levels(value, (values, value_scales), value_at, within);
+    /// Stores keys and values of some rows: of many by all threads, which have heads of their own.
+    pub fn write(&mut self, pool: &Pool, of: &Written<'_>) {
+        let (info, kept, width) = (&self.info, self.kept, self.width);
+        let (kv_heads, head_dim) = (info.kv_heads, info.head_dim);
+        let head_bytes = 2 * range_len(info, kept);
+        let all = Chunks::new(&mut self.map, head_bytes);
+        let threads = if of.rows.len() < ROWS_SHARED { 1 } else { pool.threads() };
+        let heads = kv_heads.div_ceil(threads);
+        pool.run(kv_heads.div_ceil(heads), &|part| {
+            for (i, row) in of.rows.iter().enumerate() {
+                let (index, within) = within_block(row.position);
+                let block = of.tables[row.sequence as usize][index] as usize;
+                for head in part * heads..kv_heads.min((part + 1) * heads) {
+                    // SAFETY: what a head has in a block no other one has, a head is of one part,
+                    // and that lets go of a position before it takes the next.
+                    let both = unsafe { all.take(block * kv_heads + head) };
+                    let at = (i * kv_heads + head) * head_dim;
+                    let from = [of.keys, of.values].map(|rows| &rows[at..at + head_dim]);
+                    write_position(from, both, (kept, width), within);
                 }
             }
-        }
+        });
     }
 
     /// One head's keys and values in one block, as bytes.
@@ -150,6 +163,35 @@ fn range_len(info: &CacheInfo, kept: KvType) -> usize {
     Cache::block_bytes(info, kept) / info.kv_heads / 2
 }
 
+/// The index of a position's block in its table, and where it stands there.
+fn within_block(position: u32) -> (usize, usize) {
+    (position as usize / BLOCK_LEN, position as usize % BLOCK_LEN)
+}
+
+/// Stores one head's key and value in one block.
+fn write_position(
+    [key, value]: [&[f32]; 2],
+    both: &mut [u8],
+    (kept, width): (KvType, usize),
+    within: usize,
+) {
+    let (keys, values) = both.split_at_mut(both.len() / 2);
+    // A position's elements stand this far apart, from this one on.
+    let (key_at, value_at) = ((within, BLOCK_LEN), (within * width, 1));
+    match kept {
+        KvType::F16 => {
+            write_halves(key, keys, key_at);
+            write_halves(value, values, value_at);
+        }
+        KvType::Q8_0 => {
+            let (keys, key_scales) = keys.split_at_mut(BLOCK_LEN * width);
+            let (values, value_scales) = values.split_at_mut(BLOCK_LEN * width);
+            write_levels(key, (keys, key_scales), key_at, within);
+            write_levels(value, (values, value_scales), value_at, within);
+        }
+    }
+}
+
 /// Every `step`th half-precision number from `first` on.
 fn write_halves(from: &[f32], to: &mut [u8], (first, step): (usize, usize)) {
     let mut halves = [f16::ZERO; HEAD_DIM_MAX];
@@ -203,9 +245,40 @@ mod tests {
     fn filled(kept: KvType) -> Cache {
         let mut cache = Cache::new(&INFO, kept, 3).unwrap();
         for position in 0..3 * BLOCK_LEN as u32 {
-            cache.write(&[0, 1, 2], position, &row(position), &row(position + 500));
+            write(&mut cache, &[0, 1, 2], position, [&row(position), &row(position + 500)]);
         }
         cache
+    }
+
+    fn write(cache: &mut Cache, table: &[u32], position: u32, [keys, values]: [&[f32]; 2]) {
+        let rows = [Row { token: 0, position, sequence: 0 }];
+        cache.write(&Pool::new(1), &Written { rows: &rows, tables: &[table], keys, values });
+    }
+
+    /// Many rows of two sequences at once, by several threads, are what each is alone.
+    #[test]
+    fn rows_together_are_written_as_alone() {
+        let rows: Vec<Row> = (0..2u32)
+            .flat_map(|sequence| {
+                (20 + sequence..45).map(move |position| Row { token: 0, position, sequence })
+            })
+            .collect();
+        let tables: [&[u32]; 2] = [&[2, 0], &[3, 1]];
+        for kept in [KvType::F16, KvType::Q8_0] {
+            let [mut alone, mut together] = [0; 2].map(|_| Cache::new(&INFO, kept, 4).unwrap());
+            let keys: Vec<Vec<f32>> = (0..rows.len() as u32).map(row).collect();
+            let values: Vec<Vec<f32>> = (0..rows.len() as u32).map(|i| row(i + 500)).collect();
+            for (i, row) in rows.iter().enumerate() {
+                let table = tables[row.sequence as usize];
+                write(&mut alone, table, row.position, [&keys[i], &values[i]]);
+            }
+            let (keys, values) = (keys.concat(), values.concat());
+            let all = Written { rows: &rows, tables: &tables, keys: &keys, values: &values };
+            together.write(&Pool::new(3), &all);
+            for (block, head) in (0..4).flat_map(|block| [(block, 0), (block, 1)]) {
+                assert!(alone.read(block, head) == together.read(block, head), "{kept:?} {block}");
+            }
+        }
     }
 
     #[test]
@@ -235,7 +308,8 @@ mod tests {
                 (0..2 * head_dim).map(number).collect()
             };
             for position in 0..2 * BLOCK_LEN {
-                cache.write(&[1, 0], position as u32, &row(position), &row(position + 500));
+                let both: [&[f32]; 2] = [&row(position), &row(position + 500)];
+                write(&mut cache, &[1, 0], position as u32, both);
             }
             let level = |bytes: &[u8], at: usize| f32::from(bytes[at] as i8);
             for position in [0, 31, 32, 63] {
@@ -282,7 +356,7 @@ mod tests {
             let mut cache = Cache::new(&info, kept, 3).unwrap();
             let row = vec![1.0; 2 * head_dim];
             for position in 0..3 * BLOCK_LEN as u32 {
-                cache.write(&[0, 1, 2], position, &row, &row);
+                write(&mut cache, &[0, 1, 2], position, [&row, &row]);
             }
             let others = (held(&cache, 0), held(&cache, 2));
             cache.release(1);

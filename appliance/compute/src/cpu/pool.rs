@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -99,13 +100,11 @@ impl Pool {
         parts: usize,
         part: impl Fn(&mut T, usize) + Sync,
     ) {
-        assert!(own.len() >= self.threads(), "one for each thread");
-        let base = Base(own.as_mut_ptr());
+        let own = Chunks::new(own, 1);
         self.hand_out(parts, &|thread, index| {
-            // SAFETY: there are as many as threads, whose numbers differ, and a thread takes one
-            // part after the other; `own` outlives the call.
-            let own = unsafe { &mut *base.at(thread) };
-            part(own, index);
+            // SAFETY: the numbers of threads differ, and a thread takes one part after the other.
+            let own = unsafe { own.take(thread) };
+            part(&mut own[0], index);
         });
     }
 
@@ -133,14 +132,10 @@ impl Pool {
 
     /// Calls `f(index, chunk)` for every chunk of `len` elements; the last may be shorter.
     pub fn for_each<T: Send>(&self, of: &mut [T], len: usize, f: impl Fn(usize, &mut [T]) + Sync) {
-        let (all, base) = (of.len(), Base(of.as_mut_ptr()));
-        self.run(all.div_ceil(len), &|index| {
-            let (start, end) = (index * len, all.min((index + 1) * len));
-            // SAFETY: `start < end <= all`, so the chunk lies inside of `of`, which outlives the
-            // call; every index is given once, so no two chunks overlap.
-            let chunk = unsafe { std::slice::from_raw_parts_mut(base.at(start), end - start) };
-            f(index, chunk);
-        });
+        let count = of.len().div_ceil(len);
+        let chunks = Chunks::new(of, len);
+        // SAFETY: every index is given once.
+        self.run(count, &|index| f(index, unsafe { chunks.take(index) }));
     }
 }
 
@@ -155,17 +150,35 @@ impl Drop for Pool {
     }
 }
 
-struct Base<T>(*mut T);
+/// A slice in chunks of one length, of which the parts of a job take each another.
+pub(super) struct Chunks<'a, T> {
+    base: *mut T,
+    all: usize,
+    len: usize,
+    of: PhantomData<&'a mut [T]>,
+}
 
-// SAFETY: it is used to form slices that do not overlap, each for one thread, see `for_each`.
-unsafe impl<T: Send> Sync for Base<T> {}
+// SAFETY: a chunk is one thread's at a time, see `take`.
+unsafe impl<T: Send> Sync for Chunks<'_, T> {}
 
-impl<T> Base<T> {
+impl<'a, T> Chunks<'a, T> {
+    /// The last chunk may be shorter.
+    pub fn new(of: &'a mut [T], len: usize) -> Chunks<'a, T> {
+        Chunks { base: of.as_mut_ptr(), all: of.len(), len, of: PhantomData }
+    }
+
     /// # Safety
-    /// The offset lies inside of the allocation.
-    unsafe fn at(&self, offset: usize) -> *mut T {
-        // SAFETY: by this function's contract.
-        unsafe { self.0.add(offset) }
+    /// Nobody has this chunk at the same time.
+    ///
+    /// # Panics
+    /// When there is no such chunk.
+    pub unsafe fn take(&self, index: usize) -> &'a mut [T] {
+        let start = index * self.len;
+        assert!(start < self.all, "chunk {index} of {} elements in {}", self.len, self.all);
+        let len = self.len.min(self.all - start);
+        // SAFETY: the chunk lies inside of the slice, which is borrowed as long; no two overlap,
+        // and that nobody has this one is the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.base.add(start), len) }
     }
 }
 

@@ -5,6 +5,7 @@ use models::plan::{
 };
 
 use super::attention::{Attention, find_runs};
+use super::cache::Written;
 use super::matrix::{Products, Room, Wanted};
 use super::{Cpu, Loaded, Matrix, Stored};
 use crate::ComputeError;
@@ -170,13 +171,13 @@ impl Cpu {
     }
 
     fn kv_write(&mut self, keys: Slot, values: Slot, cache: CacheId, batch: &Batch<'_>) {
-        let (keys, values) = (&self.slots[keys.0], &self.slots[values.0]);
-        let cache = &mut self.caches[cache.0];
-        let width = cache.info.kv_heads * cache.info.head_dim;
-        let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
-        for (row, (keys, values)) in batch.rows.iter().zip(rows) {
-            cache.write(batch.tables[row.sequence as usize], row.position, keys, values);
-        }
+        let written = Written {
+            rows: batch.rows,
+            tables: batch.tables,
+            keys: &self.slots[keys.0],
+            values: &self.slots[values.0],
+        };
+        self.caches[cache.0].write(&self.pool, &written);
     }
 
     fn attention(&mut self, step: &Step, batch: &Batch<'_>) {
