@@ -317,14 +317,17 @@ impl Out {
     ///
     /// # Safety
     /// Nobody else writes this group's products of this row.
-    unsafe fn put(&self, row: usize, group: usize, values: &[f32; LANES]) {
+    #[inline(always)]
+    unsafe fn put<I: Isa>(&self, row: usize, group: usize, products: I::Float) {
         let count = LANES.min(self.width - group * LANES);
         assert!(row < self.rows);
         let at = row * self.width + group * LANES;
         if count == LANES {
-            // SAFETY: as below; of a known length, it is no call.
-            return unsafe { self.base.add(at).cast::<[f32; LANES]>().write(*values) };
+            // SAFETY: as below.
+            return I::store(products, unsafe { &mut *self.base.add(at).cast::<[f32; LANES]>() });
         }
+        let mut values = [0.0; LANES];
+        I::store(products, &mut values);
         // SAFETY: `at + count` lies in row `row` of a slice of `rows * width`; the rest is the
         // caller's promise.
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.base.add(at), count) };
@@ -455,10 +458,8 @@ fn products_on<I: Isa, F: Reads, const M: usize, const N: usize>(
     }
     for (m, sums) in sums.into_iter().enumerate() {
         for (n, sum) in sums.into_iter().enumerate() {
-            let mut values = [0.0; LANES];
-            I::store(sum, &mut values);
             // SAFETY: a chunk's groups are given to one thread.
-            unsafe { job.out.put(row + m, group + n, &values) };
+            unsafe { job.out.put::<I>(row + m, group + n, sum) };
         }
     }
 }

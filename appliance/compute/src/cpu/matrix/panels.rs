@@ -83,7 +83,7 @@ fn in_panels_on<I: Isa, F: Reads + Unpacked>(
     for (row, sums) in rows.zip(all.iter()) {
         for (n, values) in sums.iter().enumerate() {
             // SAFETY: a chunk's groups are given to one thread.
-            unsafe { job.out.put(row, group + n, values) };
+            unsafe { job.out.put::<I>(row, group + n, I::load(values)) };
         }
     }
 }
