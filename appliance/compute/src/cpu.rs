@@ -7,6 +7,7 @@
 
 #[allow(clippy::needless_range_loop, reason = "closures would lose the tier's instructions")]
 mod attention;
+mod by_row;
 mod cache;
 #[allow(clippy::needless_range_loop, reason = "closures would lose the tier's instructions")]
 mod forms;
@@ -35,6 +36,7 @@ use crate::limits::{Limits, merged, places};
 use crate::reference::Mode;
 use crate::reference::linear::{Linear, Stored, floats};
 use crate::{slots, tables};
+use by_row::{SLOTS_MAX, Stages};
 pub use cache::KvType;
 use cache::{Cache, HEAD_DIM_MAX};
 pub use isa::Tier;
@@ -77,6 +79,7 @@ pub struct Settings {
 /// A model, loaded.
 pub struct Cpu {
     plan: Arc<Plan>,
+    stages: Arc<Stages>,
     weights: Vec<Loaded>,
     head: Option<Matrix>,
     limits: Limits,
@@ -147,7 +150,7 @@ impl Cpu {
     /// that were: nothing is rounded there.
     pub fn fits(plan: &Plan) -> bool {
         let has_room = plan.caches.iter().all(|cache| cache.head_dim <= HEAD_DIM_MAX);
-        has_room && !plan.attends_to_whole_sequences()
+        has_room && plan.slots.len() <= SLOTS_MAX && !plan.attends_to_whole_sequences()
     }
 
     /// Loads a model that fits, with room for `blocks` cache blocks of [`crate::batch::BLOCK_LEN`]
@@ -212,6 +215,7 @@ impl Cpu {
             tier: settings.tier.unwrap_or_else(Tier::best),
             kv: settings.kv,
             pool,
+            stages: Arc::new(Stages::of(plan)),
             plan: Arc::new(plan.clone()),
         })
     }
@@ -327,16 +331,9 @@ impl Executor for Cpu {
             slot.resize(batch.rows.len() * info.width, 0.0);
         }
         self.turn_rows(batch);
-        // What the last layer's attention and all after it compute, only wanted rows are for.
-        let attends = |step: &Step| matches!(step, Step::Attention { .. });
-        let (last, others) = plan
-            .layers
-            .split_last()
-            .map_or((&[][..], &[][..]), |(last, others)| (last.as_slice(), others));
-        let (of_all, of_wanted) =
-            last.split_at(last.iter().position(attends).unwrap_or(last.len()));
-        for step in plan.embed.iter().chain(others.iter().flatten()).chain(of_all) {
-            self.run(step, batch)?;
+        let stages = Arc::clone(&self.stages);
+        for stage in &stages.of_all {
+            self.run(stage, batch)?;
         }
         let (mut kept, mut rows) = std::mem::take(&mut self.kept);
         kept.clear();
@@ -345,8 +342,8 @@ impl Executor for Cpu {
         rows.clear();
         rows.extend(kept.iter().map(|&row| batch.rows[row as usize]));
         let wanted = Batch { rows: &rows, ..*batch };
-        for step in of_wanted.iter().chain(&plan.head.steps).filter(|_| !rows.is_empty()) {
-            self.run(step, &wanted)?;
+        for stage in stages.of_wanted.iter().filter(|_| !rows.is_empty()) {
+            self.run(stage, &wanted)?;
         }
         let computed = self.finish(batch, &kept)?;
         self.kept = (kept, rows);

@@ -1,56 +1,39 @@
-//! The steps of a plan, over all rows of a batch.
+//! The stages of a plan, over all rows of a batch.
 
-use models::plan::{
-    Activation, CacheId, LinearPart, RopeId, RopePairs, Slot, Span, Step, WeightId,
-};
+use models::plan::{CacheId, LinearPart, Slot, Span, Step, WeightId};
 
 use super::attention::{Attention, find_runs};
+use super::by_row::Stage;
 use super::cache::Written;
 use super::matrix::{Products, Room, Wanted};
 use super::{Cpu, Loaded, Matrix, Stored};
 use crate::ComputeError;
 use crate::batch::{Batch, Row};
-use crate::elementwise::{activate, add, add_bias, layer_norm, multiply, rms_norm};
-use crate::vectors::silu;
+use crate::elementwise::add_bias;
 
 impl Cpu {
-    /// Runs one step over the rows that the slots hold.
-    pub(super) fn run(&mut self, step: &Step, batch: &Batch<'_>) -> Result<(), ComputeError> {
-        match step {
-            Step::Embed { table, out } => self.embed(*table, *out, batch.rows)?,
-            Step::AddPosition { table, into } => {
+    /// Runs a stage over the rows that the slots hold.
+    pub(super) fn run(&mut self, stage: &Stage, batch: &Batch<'_>) -> Result<(), ComputeError> {
+        let inputs = match &stage.all {
+            Some(Step::Linear { input, parts }) => Some((*input, self.wanted(parts))),
+            _ => None,
+        };
+        if inputs.is_some() || !stage.by_row.is_empty() {
+            self.each_row(&stage.by_row, batch.rows.len(), inputs);
+        }
+        match &stage.all {
+            None => {}
+            Some(Step::Embed { table, out }) => self.embed(*table, *out, batch.rows)?,
+            Some(Step::AddPosition { table, into }) => {
                 self.add_from(*table, *into, |row| batch.rows[row].position as usize)?;
             }
-            Step::AddRow { table, row, into } => self.add_from(*table, *into, |_| *row)?,
-            Step::LayerNorm { weight, bias, eps, input, out } => {
-                self.norm(*input, *out, |model, x| {
-                    layer_norm(x, model.vector(*weight), model.vector(*bias), *eps);
-                });
+            Some(Step::AddRow { table, row, into }) => self.add_from(*table, *into, |_| *row)?,
+            Some(Step::Linear { input, parts }) => self.linear(*input, parts)?,
+            Some(Step::KvWrite { keys, values, cache }) => {
+                self.kv_write(*keys, *values, *cache, batch);
             }
-            Step::RmsNorm { weight, eps, input, out } => {
-                self.norm(*input, *out, |model, x| rms_norm(x, model.vector(*weight), *eps));
-            }
-            Step::HeadNorm { weight, eps, slot } => {
-                self.each_row(*slot, |model, _, out| {
-                    let weight = model.vector(*weight);
-                    let heads = out.chunks_exact_mut(weight.len());
-                    heads.for_each(|head| rms_norm(head, weight, *eps));
-                });
-            }
-            Step::Linear { input, parts } => self.linear(*input, parts)?,
-            Step::Rope { rope, head_dim, slot } => self.rope(*rope, *head_dim, *slot),
-            Step::KvWrite { keys, values, cache } => self.kv_write(*keys, *values, *cache, batch),
-            Step::Attention { .. } => self.attention(step, batch),
-            Step::Gate { activation, gate, up, out } => self.gate(*activation, *gate, *up, *out),
-            Step::Activate { activation, slot } => {
-                self.each_row(*slot, |_, _, x| activated(*activation, x));
-            }
-            Step::Add { input, into } => {
-                let width = self.plan.width(*into);
-                self.each_row(*into, |model, row, into| {
-                    add(into, &model.slots[input.0][row * width..(row + 1) * width]);
-                });
-            }
+            Some(step @ Step::Attention { .. }) => self.attention(step, batch),
+            Some(step) => unreachable!("{step:?} is done to each row by itself"),
         }
         Ok(())
     }
@@ -61,14 +44,6 @@ impl Cpu {
         let result = f(self, &mut values);
         self.slots[out.0] = values;
         result
-    }
-
-    /// Changes every row of a slot.
-    fn each_row(&mut self, slot: Slot, f: impl Fn(&Cpu, usize, &mut [f32]) + Sync) {
-        let width = self.plan.width(slot);
-        self.with_out(slot, |model, out| {
-            model.pool.for_each(out, width, |row, out| f(model, row, out));
-        });
     }
 
     pub(super) fn vector(&self, id: WeightId) -> &[f32] {
@@ -110,22 +85,16 @@ impl Cpu {
         self.with_out(into, |model, into| model.table(table).add(of, width, into))
     }
 
-    /// Copies every row of `input` to `out`, and lets `norm` change it there.
-    fn norm(&mut self, input: Slot, out: Slot, norm: impl Fn(&Cpu, &mut [f32]) + Sync) {
-        let width = self.plan.width(out);
-        self.each_row(out, |model, row, out| {
-            out.copy_from_slice(&model.slots[input.0][row * width..(row + 1) * width]);
-            norm(model, out);
-        });
-    }
-
-    /// Products with one input, which is brought into eight bits once for all of them.
-    fn linear(&mut self, input: Slot, parts: &[LinearPart]) -> Result<(), ComputeError> {
+    /// What products want their input to be, which is rounded once for all of them.
+    fn wanted(&self, parts: &[LinearPart]) -> Wanted {
         let is_precise = parts.iter().any(|part| self.precise.contains(&part.out.0));
         let mut wanted = Wanted { is_precise, ..Wanted::default() };
         parts.iter().for_each(|part| self.matrix(part.weight).wants(&mut wanted));
-        let width = self.plan.width(input);
-        self.inputs.fill(&self.pool, &self.slots[input.0], width, wanted);
+        wanted
+    }
+
+    /// Products with one input, which was rounded.
+    fn linear(&mut self, input: Slot, parts: &[LinearPart]) -> Result<(), ComputeError> {
         let mut room = std::mem::take(&mut self.room);
         let done = parts.iter().try_for_each(|part| {
             self.with_out(part.out, |model, out| model.product(input, part, &mut room, out))
@@ -153,21 +122,6 @@ impl Cpu {
             add_bias(out, self.vector(bias));
         }
         Ok(())
-    }
-
-    /// Turns the pairs of every head.
-    fn rope(&mut self, rope: RopeId, head_dim: usize, slot: Slot) {
-        self.each_row(slot, |model, row, out| {
-            let pairs = model.plan.ropes[rope.0].pairs;
-            let half = model.plan.ropes[rope.0].angles_per_position.len();
-            let turns = &model.turns[rope.0][row * half..(row + 1) * half];
-            for head in out.chunks_exact_mut(head_dim) {
-                match pairs {
-                    RopePairs::Halves => turn_halves(head, turns),
-                    RopePairs::Neighbours => turn_neighbours(head, turns),
-                }
-            }
-        });
     }
 
     fn kv_write(&mut self, keys: Slot, values: Slot, cache: CacheId, batch: &Batch<'_>) {
@@ -199,43 +153,5 @@ impl Cpu {
             attention.forward(model.tier, &model.pool, &model.slots[queries.0], out);
         });
         self.runs = runs;
-    }
-
-    /// `out = activation(gate) * up`; `out` may be `gate` itself.
-    fn gate(&mut self, activation: Activation, gate: Slot, up: Slot, out: Slot) {
-        let width = self.plan.width(gate);
-        if out != gate {
-            let mut values = std::mem::take(&mut self.slots[out.0]);
-            values.copy_from_slice(&self.slots[gate.0]);
-            self.slots[out.0] = values;
-        }
-        self.each_row(out, |model, row, out| {
-            activated(activation, out);
-            multiply(out, &model.slots[up.0][row * width..(row + 1) * width]);
-        });
-    }
-}
-
-fn activated(activation: Activation, x: &mut [f32]) {
-    match activation {
-        Activation::Silu => silu(x),
-        Activation::Gelu => activate(activation, x),
-    }
-}
-
-fn turn(x: f32, y: f32, (sin, cos): (f32, f32)) -> (f32, f32) {
-    (x * cos - y * sin, x * sin + y * cos)
-}
-
-fn turn_halves(head: &mut [f32], turns: &[(f32, f32)]) {
-    let (first, rest) = head.split_at_mut(turns.len());
-    for ((x, y), angle) in first.iter_mut().zip(rest).zip(turns) {
-        (*x, *y) = turn(*x, *y, *angle);
-    }
-}
-
-fn turn_neighbours(head: &mut [f32], turns: &[(f32, f32)]) {
-    for ([x, y], angle) in head.as_chunks_mut().0.iter_mut().zip(turns) {
-        (*x, *y) = turn(*x, *y, *angle);
     }
 }

@@ -2,8 +2,11 @@
 //! kinds of them want.
 
 use super::Kind;
-use crate::cpu::pool::Pool;
+use crate::cpu::pool::{Chunks, Pool};
 use crate::cpu::quantized::{LARGE, Large, SMALL, Small, large, small};
+
+/// Columns that forms of numbers in sixteen bits take together.
+const FLOATS: usize = 16;
 
 /// The rows of a batch as matrices of some kind want them; made once for all that share an input.
 ///
@@ -16,7 +19,7 @@ pub(in crate::cpu) struct Inputs {
     pub(super) is_precise: bool,
     pub(super) large: Vec<Large>,
     pub(super) small: Vec<Small>,
-    pub(super) floats: Vec<[f32; 16]>,
+    pub(super) floats: Vec<[f32; FLOATS]>,
 }
 
 /// Which of these there are.
@@ -48,29 +51,62 @@ impl Inputs {
 
     /// Takes `x`, `(rows, columns)`.
     pub fn fill(&mut self, pool: &Pool, x: &[f32], columns: usize, wanted: Wanted) {
-        (self.rows, self.columns) = (x.len() / columns, columns);
-        self.is_precise = wanted.is_precise;
-        let row = |row: usize| &x[row * columns..(row + 1) * columns];
-        let copies = 1 + usize::from(self.is_precise);
+        let filling = self.begin(x.len() / columns, columns, wanted);
+        pool.run(x.len() / columns, &|row| {
+            // SAFETY: each row is given once.
+            unsafe { filling.fill(row, &x[row * columns..(row + 1) * columns]) };
+        });
+    }
+
+    /// Room for so many rows, to be filled by the parts of a job.
+    pub fn begin(&mut self, rows: usize, columns: usize, wanted: Wanted) -> Filling<'_> {
+        (self.rows, self.columns, self.is_precise) = (rows, columns, wanted.is_precise);
+        let len = columns * (1 + usize::from(self.is_precise));
         if wanted.large {
-            self.large.resize(copies * x.len() / LARGE, Large::ZERO);
-            pool.for_each(&mut self.large, copies * columns / LARGE, |i, blocks| {
-                let (levels, rest) = blocks.split_at_mut(columns / LARGE);
-                large(row(i), levels, rest);
-            });
+            self.large.resize(rows * len / LARGE, Large::ZERO);
         }
         if wanted.small {
-            self.small.resize(copies * x.len() / SMALL, Small::ZERO);
-            pool.for_each(&mut self.small, copies * columns / SMALL, |i, blocks| {
-                let (levels, rest) = blocks.split_at_mut(columns / SMALL);
-                small(row(i), levels, rest);
-            });
+            self.small.resize(rows * len / SMALL, Small::ZERO);
         }
         if wanted.floats {
-            self.floats.resize(x.len() / 16, [0.0; 16]);
-            pool.for_each(&mut self.floats, columns / 16, |i, blocks| {
-                blocks.copy_from_slice(row(i).as_chunks().0);
-            });
+            self.floats.resize(rows * columns / FLOATS, [0.0; FLOATS]);
+        }
+        Filling {
+            columns,
+            large: wanted.large.then(|| Chunks::new(&mut self.large, len / LARGE)),
+            small: wanted.small.then(|| Chunks::new(&mut self.small, len / SMALL)),
+            floats: wanted.floats.then(|| Chunks::new(&mut self.floats, columns / FLOATS)),
+        }
+    }
+}
+
+/// Inputs that are being filled.
+pub(in crate::cpu) struct Filling<'a> {
+    columns: usize,
+    large: Option<Chunks<'a, Large>>,
+    small: Option<Chunks<'a, Small>>,
+    floats: Option<Chunks<'a, [f32; FLOATS]>>,
+}
+
+impl Filling<'_> {
+    /// Takes one row.
+    ///
+    /// # Safety
+    /// Nobody else fills in this row at the same time.
+    pub unsafe fn fill(&self, row: usize, x: &[f32]) {
+        if let Some(all) = &self.large {
+            // SAFETY: by this function's contract.
+            let (levels, rest) = unsafe { all.take(row) }.split_at_mut(self.columns / LARGE);
+            large(x, levels, rest);
+        }
+        if let Some(all) = &self.small {
+            // SAFETY: by this function's contract.
+            let (levels, rest) = unsafe { all.take(row) }.split_at_mut(self.columns / SMALL);
+            small(x, levels, rest);
+        }
+        if let Some(all) = &self.floats {
+            // SAFETY: by this function's contract.
+            unsafe { all.take(row) }.copy_from_slice(x.as_chunks().0);
         }
     }
 }
