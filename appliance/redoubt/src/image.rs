@@ -32,6 +32,7 @@ const TRIED_BYTES_MAX: usize = 4096;
 const COPY_BYTES: usize = 1 << 20;
 /// How long a partition's new name may take to be known.
 const NAME_TIMEOUT: Duration = Duration::from_secs(20);
+const LOOK_PERIOD: Duration = Duration::from_millis(500);
 
 /// Where a box has what these verbs read and write.
 #[derive(Args)]
@@ -57,6 +58,10 @@ pub enum Image {
     Wanted {
         #[command(flatten)]
         places: Places,
+        /// So long none is looked for again: systemd does not say a second time that the store has
+        /// changed while this is asked.
+        #[arg(long, value_name = "S", default_value_t = 0)]
+        patience_s: u64,
     },
     /// Check the files of the image that waits, and lay them out for systemd-sysupdate.
     Take {
@@ -134,8 +139,8 @@ impl Image {
     /// Does one step.
     pub fn run(self) -> Result<(), Failure> {
         match self {
-            Image::Wanted { places } => {
-                let (id, _) = places.wanted()?;
+            Image::Wanted { places, patience_s } => {
+                let (id, _) = places.wanted_within(Duration::from_secs(patience_s))?;
                 screen::show(&format!("{id} waits to be written\n"))
             }
             Image::Take { places, out, ukis, told } => {
@@ -263,6 +268,18 @@ impl Places {
         let tried = self.tried()?.map(|tried| tried.version);
         let waits = |(id, _): &(ItemId, Digest)| id.version > running && tried != Some(id.version);
         state.on_trial(Kind::Image).into_iter().find(waits).ok_or_else(nothing)
+    }
+
+    /// The same, as soon as there is one within this time.
+    fn wanted_within(&self, patience: Duration) -> Result<(ItemId, Digest), Failure> {
+        let end = Instant::now() + patience;
+        loop {
+            let found = self.wanted();
+            if found.is_ok() || Instant::now() >= end {
+                return found;
+            }
+            thread::sleep(LOOK_PERIOD);
+        }
     }
 
     fn take(&self, out: &Path, ukis: &Path) -> Result<(), Failure> {
