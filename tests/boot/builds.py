@@ -15,6 +15,8 @@ BUILD_TIMEOUT_S = 1800
 LIBRARY = "/usr/lib/softhsm/libsofthsm2.so"
 LABEL, PIN, OFFICER_PIN = "owner", "4711-secret", "4712-secret"
 FURTHER = "further"
+# What is in the drill model's file, and what makes it a file that no card knows.
+TITLE, OTHER_TITLE = b"Redoubt drill model", b"Redoubt extra model"
 
 
 def run(log, *command, **environment):
@@ -64,13 +66,14 @@ def keys_on_a_token(bench):
     log, where = folder / "log", {"SOFTHSM2_CONF": str(folder / "softhsm2.conf")}
     run(log, "softhsm2-util", "--init-token", "--free", "--label", LABEL, "--pin", PIN,
         "--so-pin", OFFICER_PIN, **where)
-    shutil.copy(ROOT / "models/drill/drill.gguf", folder / f"{FURTHER}.gguf")
+    drill, further = ROOT / "models/drill/drill.gguf", folder / f"{FURTHER}.gguf"
+    further.write_bytes(drill.read_bytes().replace(TITLE, OTHER_TITLE))
     keys, enrolled, images = folder / "keys", folder / "enrolment", folder / "images"
     for command in (
             ["firmware-config/make-keys", keys, "--token", LABEL],
             ["firmware-config/enrolment", keys, enrolled],
             ["image/build", "--test", "--keys", keys, "--program", bench.programs / "redoubt",
-             "--model", folder / f"{FURTHER}.gguf", "--out", images]):
+             "--model", further, "--out", images]):
         run(log, ROOT / "firmware-config/with-token", LIBRARY, "--pin-file", folder / "pin",
             ROOT / command[0], *command[1:], **where)
     private = [path.name for path in keys.iterdir() if path.suffix == ".key"]
