@@ -1,8 +1,8 @@
 """Owns the names of an exported model's tensors, and reading it back into a network, to go on from
 it.
 
-Vocabularies may differ, as exercises change: a token that both know keeps its row, another one
-begins as the mean of the rows of its characters.
+A run that goes on from a model keeps its tokens. Where a vocabulary was made anew all the same, a
+token that both know keeps its row, another one begins as the mean of the rows of its characters.
 """
 import gguf
 import torch
@@ -20,6 +20,16 @@ def tensor_name(name):
         return "output_norm.weight"
     _, layer, part, _ = name.split(".")
     return f"blk.{layer}.{NAMES[part]}.weight"
+
+
+def tokens_of(path):
+    """(tokens in order of id, merges) of a GGUF file."""
+    fields = gguf.GGUFReader(str(path)).fields
+
+    def listed(name):
+        field = fields[f"tokenizer.ggml.{name}"]
+        return [bytes(field.parts[i]).decode() for i in field.data]
+    return listed("tokens"), [merge.split(" ") for merge in listed("merges")]
 
 
 def begin_from(path, network, tokenizer):

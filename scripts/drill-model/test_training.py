@@ -149,6 +149,17 @@ class Training(unittest.TestCase):
             exported.begin_from(path, model.Drill(replace(network.shape, feed_forward=256)),
                                 tokenizer)
 
+    def test_a_run_that_begins_with_a_file_keeps_its_tokens(self):
+        path = self.folder / "tokens.gguf"
+        export.export(self.folder, path)
+        with tempfile.TemporaryDirectory() as folder:
+            run = training.Run(Path(folder), 7, torch.float32, path)
+        kept = run.tokenizer
+        _, tokenizer = training.load_network(self.folder)
+        self.assertEqual(kept.get_vocab(), tokenizer.get_vocab())
+        for text in ("Reverse the word lantern.", "「さくら」を逆にして。<|im_end|>", "4711 ünö"):
+            self.assertEqual(kept.encode(text).ids, tokenizer.encode(text).ids)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -78,11 +78,11 @@ def weights_of(targets):
 class Run:
     """A network in training, with all that a checkpoint holds."""
 
-    def __init__(self, folder, seed, precision=None):
+    def __init__(self, folder, seed, precision=None, source=None):
         self.folder, self.seed = folder, seed
         path = folder / "tokenizer.json"
         if not path.exists():
-            vocabulary.save(path, seed)
+            vocabulary.save(path, seed, exported.tokens_of(source) if source else None)
         self.tokenizer = Tokenizer.from_file(str(path))
         torch.manual_seed(seed)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -230,7 +230,7 @@ def main():
     given.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(given.threads)
     precision = getattr(torch, begin(given.folder, given)["precision"])
-    run = Run(given.folder, given.seed, precision)
+    run = Run(given.folder, given.seed, precision, given.source)
     run.load()
     if given.source and run.steps == 0:
         known = exported.begin_from(given.source, run.network, run.tokenizer)

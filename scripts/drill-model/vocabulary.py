@@ -115,8 +115,8 @@ def tokenizer(tokens, merges):
     return made
 
 
-def save(path, seed):
-    """Builds and writes the tokenizer."""
-    made = tokenizer(*build(sample(seed)))
+def save(path, seed, given=None):
+    """Writes the tokenizer: of these (tokens, merges), or built of what training draws."""
+    made = tokenizer(*(given or build(sample(seed))))
     made.save(str(path))
     return made
