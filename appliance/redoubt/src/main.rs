@@ -19,6 +19,7 @@ mod keys;
 mod leave;
 mod load;
 mod maintenance;
+mod names;
 mod own_certificate;
 mod pairing;
 mod registers;
@@ -185,6 +186,12 @@ enum Models {
         /// GGUF file, or folder with model.safetensors; the drill model without one.
         file: Option<PathBuf>,
     },
+    /// Whether a server would start with these models: each runs, and no two have one name. Loads
+    /// none.
+    Check {
+        /// GGUF files, folders with model.safetensors, or 'drill'; the configuration's without any.
+        models: Vec<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -337,6 +344,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Models(Models::Inspect { file }) => {
             inspect::run(&file.map_or(Source::Drill, Source::File))
         }
+        Verb::Models(Models::Check { models }) => names::check(config.with_models(models)),
         Verb::Chat { model, system, temperature } => {
             client::block_on(chat::run(&socket, chat::Settings { model, system, temperature }))
         }

@@ -1,6 +1,5 @@
 //! `redoubt serve`: one process, one state folder, until SIGTERM or Ctrl-C.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +23,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::first_key;
 use crate::load::{self, Source, Terms};
+use crate::names::Names;
 use crate::own_certificate;
 use crate::pairing::Board;
 use crate::state_dir;
@@ -233,16 +233,13 @@ fn load_all(config: &Config, state: &Shared, url: &str, stop: &AtomicBool) -> Re
         .map_err(|error| Failure::new(format!("the engine's thread cannot be started: {error}")))?;
     let bars = Arc::new(AtomicBool::new(true));
     let terms = Terms { engine, config: config.clone(), bars: Arc::clone(&bars) };
-    let mut sources: BTreeMap<String, Source> = BTreeMap::new();
+    let mut names = Names::default();
     let stored = state.stored_models();
     for source in config.sources() {
         state.registry.set_starting(Some(source.file_name()));
         let Some(known) = load::look(&source, &terms, &state.clock, stop)? else { return Ok(()) };
         let name = known.name.clone();
-        if let Some(other) = sources.insert(name.clone(), source.clone()) {
-            let error = format!("{other} and {source} would both be served as '{name}'");
-            return Err(Failure::new(error).hint("rename one of the files, or leave it out"));
-        }
+        names.take(&name, &source)?;
         if stored.contains(&name) {
             let why = "the store has a signed one of this name";
             tracing::warn!(model = name, %source, why, "a file is not served");
