@@ -1,6 +1,6 @@
 //! Threads that compute the parts of one thing together: a job is a number of parts, handed out one
-//! by one, so that a thread that the system holds up holds up one part alone. Between jobs threads
-//! look for the next one for a moment, then sleep.
+//! by one, so that a thread that the system holds up holds up one part alone. Whoever waits, for the
+//! next job or for the last part of one, looks for a moment, then sleeps.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
-/// Looks for the next job, about ten nanoseconds each, before a thread sleeps.
+/// Looks, about ten nanoseconds each, before a thread sleeps.
 const LOOKS: u32 = 4000;
 /// Of a gate: the job takes threads.
 const OPEN: u64 = 1 << 31;
-const COUNT: u64 = OPEN - 1;
+/// Of a gate: the caller sleeps until nobody is in.
+const AWAITED: u64 = 1 << 30;
+const COUNT: u64 = AWAITED - 1;
 const EPOCH_SHIFT: u32 = 32;
 
 /// A job's parts: called with the thread that takes it, of which the caller is the first, and the
@@ -30,7 +32,8 @@ pub(crate) struct Pool {
 }
 
 struct Shared {
-    /// The number of the job, whether it takes threads, and how many it has beside its caller.
+    /// The number of the job, whether it takes threads, whether its caller sleeps, and how many it
+    /// has beside its caller.
     gate: AtomicU64,
     job: UnsafeCell<Option<Job>>,
     next: AtomicUsize,
@@ -39,6 +42,8 @@ struct Shared {
     epoch: AtomicU32,
     asleep: Mutex<usize>,
     woken: Condvar,
+    /// Told, under `asleep`, when the last thread leaves a job whose caller sleeps.
+    left: Condvar,
     ends: AtomicBool,
 }
 
@@ -65,6 +70,7 @@ impl Pool {
             epoch: AtomicU32::new(0),
             asleep: Mutex::new(0),
             woken: Condvar::new(),
+            left: Condvar::new(),
             ends: AtomicBool::new(false),
         });
         let start = |index| {
@@ -200,16 +206,28 @@ impl Shared {
 
     /// Takes no more threads, and waits for those that are in.
     fn shut(&self) {
-        let mut gate = self.gate.fetch_and(!OPEN, Ordering::AcqRel) & !OPEN;
-        let mut looks = 0;
-        while gate & COUNT != 0 {
-            looks += 1;
-            if looks > LOOKS {
-                std::thread::yield_now()
-            } else {
-                std::hint::spin_loop()
+        let mut gate = self.gate.fetch_and(!OPEN, Ordering::AcqRel);
+        for _ in 0..LOOKS {
+            if gate & COUNT == 0 {
+                return;
             }
+            std::hint::spin_loop();
             gate = self.gate.load(Ordering::Acquire);
+        }
+        let mut asleep = self.asleep.lock().expect("nobody panics with it");
+        gate = self.gate.fetch_or(AWAITED, Ordering::AcqRel);
+        while gate & COUNT != 0 {
+            asleep = self.left.wait(asleep).expect("nobody panics with it");
+            gate = self.gate.load(Ordering::Acquire);
+        }
+    }
+
+    /// Counts a thread out.
+    fn leave(&self) {
+        let gate = self.gate.fetch_sub(1, Ordering::AcqRel);
+        if gate & AWAITED != 0 && gate & COUNT == 1 {
+            let _asleep = self.asleep.lock().expect("nobody panics with it");
+            self.left.notify_one();
         }
     }
 
@@ -221,7 +239,7 @@ impl Shared {
                 // SAFETY: the gate was open, so the job is written and stays until we leave.
                 let job = unsafe { (*self.job.get()).expect("an open gate has a job") };
                 self.take_parts(thread, job);
-                self.gate.fetch_sub(1, Ordering::AcqRel);
+                self.leave();
             }
         }
     }
@@ -326,6 +344,30 @@ mod tests {
                 assert!(all.into_iter().eq(0..parts), "{threads} threads, {parts} parts");
             }
         }
+    }
+
+    #[test]
+    fn a_caller_that_waits_for_others_parts_sleeps() {
+        let pool = Pool::new(2);
+        let used = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let ms = |time: rustix::time::Timespec| time.tv_sec * 1000 + time.tv_nsec / 1_000_000;
+        let has_begun = AtomicBool::new(false);
+        let before = used();
+        let part = |thread: usize, _| match thread {
+            // The caller's part is over as soon as the other has begun.
+            0 => {
+                while !has_begun.load(Ordering::Acquire) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            _ => {
+                has_begun.store(true, Ordering::Release);
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        };
+        pool.hand_out(2, &part);
+        let used_ms = ms(used()) - ms(before);
+        assert!(used_ms < 50, "the caller was busy for {used_ms} of 200 ms");
     }
 
     #[test]
