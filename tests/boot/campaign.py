@@ -288,6 +288,36 @@ def frames(path):
         at += 16 + length
 
 
+def sticks_not_read(bench, machine):
+    """Of a stick that is not read the box says why: one of another kind, one of none, and one that
+    was pulled out while it was written to, which is not mended."""
+    def partition(name, kind=None, *features):
+        image = machine.folder / f"{name}.img"
+        image.unlink(missing_ok=True)
+        with open(image, "wb") as file:
+            file.truncate(64 << 20)
+        bench.tools.run("sfdisk", "--quiet", image, input="start=2048, type=83\n")
+        if kind:
+            at = ["-E", "offset=1048576", image, "32M"]
+            bench.tools.run("mke2fs", "-q", "-t", kind, *at)
+        for feature in features:
+            bench.tools.run("debugfs", "-w", "-R", f"feature {feature}", f"{image}?offset=1048576")
+        return image
+
+    for name, made, said in [
+            ("ext2", ("ext2",), r"has 'ext2' on it, which is not read here"),
+            ("empty", (), r"has no file system"),
+            ("cut-off", ("ext4", "needs_recovery"), r"\(ext4\) is damaged, or was pulled out"),
+    ]:
+        stick = partition(name, *made)
+        before, start = workstation.digest(stick), len(machine.said)
+        machine.plug(stick, name)
+        machine.await_(said, lambda: re.search(said, machine.said[start:]), ACT_TIMEOUT_S)
+        machine.unplug(name)
+        if workstation.digest(stick) != before:
+            raise Failed(f"the stick '{name}' was written to")
+
+
 def silence(bench, machine, people):
     """With a given address nothing leaves but ARP for replies, and replies."""
     machine.cut_power()
@@ -508,6 +538,7 @@ def campaign(bench, machine, people, trial):
     """All of it, on a machine that has been updated to image 2."""
     trial("nothing of the mirror, nobody who logs in", lambda: no_traces(bench))
     trial("records out", lambda: records_out(bench, machine, people))
+    trial("sticks that are not read", lambda: sticks_not_read(bench, machine))
     trial("silence on the network", lambda: silence(bench, machine, people))
     trial("silence on the network, IPv6", lambda: silence_v6(bench))
     trial("nothing else listens", lambda: nothing_else_listens(bench, machine))

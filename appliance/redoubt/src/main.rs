@@ -35,6 +35,7 @@ mod status;
 mod stick;
 mod supervisor;
 mod uki;
+mod unread;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -112,6 +113,8 @@ forgets the conversation. Example:
     },
     /// Take what is on a stick that was plugged in: bundles, and requests in the folder 'requests'.
     Stick(stick::Stick),
+    /// Say why a stick that was plugged in is not read: the box's own steps.
+    Unread(unread::Unread),
     /// Write records to a stick that carries the authority's return label.
     #[command(after_help = "Example:
   redoubt records /media/stick")]
@@ -368,6 +371,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             screen::show(&screen::plain(&told))
         }),
         Verb::Stick(stick) => client::block_on(stick.run(&config)),
+        Verb::Unread(unread) => unread.run(),
         Verb::Records(leave) => client::block_on(leave.run(&config)),
         Verb::Trust { authority, vendor } => {
             client::block_on(bundles::trust(&socket, authority.as_deref(), vendor.as_deref()))

@@ -1,6 +1,6 @@
 //! Threads that compute the parts of one thing together: a job is a number of parts, handed out one
-//! by one, so that a thread that the system holds up holds up one part alone. Whoever waits, for the
-//! next job or for the last part of one, looks for a moment, then sleeps.
+//! by one, so that a thread that the system holds up holds up one part alone. Whoever waits, for
+//! the next job or for the last part of one, looks for a moment, then sleeps.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
