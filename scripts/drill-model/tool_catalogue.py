@@ -94,6 +94,7 @@ NATURAL = [
           "Check the weather in {v}{o}.", "Get the weather for {v}{o}.", "Weather for {v}{o}",
           "Is it cold in {v}{o}?", "Is it sunny in {v}{o}?", "Give me the weather in {v}{o}.",
           "Do I need a coat in {v}{o}?", "Will I need an umbrella in {v}{o}?",
+          "Do we need umbrellas in {v}{o}?", "Should I take an umbrella in {v}{o}?",
           "Can you tell me the weather in {v}{o}?"],
       "ja for training": [
           "{o}{v}の天気を調べて。", "{o}{v}の天気", "{o}{v}の天気はどう？", "{o}{v}は晴れですか？", "{v}の今の天気は？{o}",
@@ -233,7 +234,11 @@ NATURAL = [
           "play {v}{o}", "Start the song {v}{o}.", "Please play {v}{o}.", "Let me hear {v}{o}.",
           "Can you play {v}{o}?", "Play me {v}{o}.", "Put the song {v} on{o}.", "Put {v} on{o}.",
           "Put on the song {v}{o}.", "Please put on {v}{o}.", "Put on some {v}{o}.",
-          "Can you put on {v}{o}?", "Now put on {v}{o}.", "Turn on {v}{o}."],
+          "Can you put on {v}{o}?", "Now put on {v}{o}.", "Turn on {v}{o}.",
+          "Let me listen to {v}{o}.", "I'd like to listen to {v}{o}.", "Let us listen to {v}{o}.",
+          "We want to listen to {v}{o}.", "Can I listen to {v}{o}?", "listen to {v}{o}",
+          "Now I would love to hear {v}{o}.", "Now I want the song {v}{o}.",
+          "It is time to listen to {v}{o}.", "Today I feel like listening to {v}{o}."],
       "ja for training": [
           "{v}を流して。{o}", "{v}を聴かせて。{o}", "{v}をかけてください。{o}", "曲は{v}でお願い。{o}", "{v}という曲を再生して。{o}",
           "{v}を聞かせて。{o}",
