@@ -7,6 +7,7 @@ pub mod places;
 pub mod records;
 
 pub mod random_weights;
+pub mod real_shapes;
 pub mod written_gguf;
 
 pub mod runner;

@@ -70,8 +70,10 @@ pub fn encoded(name: &str, count: usize, dtype: DType, spread: f32) -> Vec<u8> {
 fn blocks(name: &str, count: usize, dtype: DType, spread: f32) -> Vec<u8> {
     let seed = seed(name);
     let len = count * dtype.block_bytes();
-    let words = 0..len.div_ceil(8) as u64;
-    let mut bytes: Vec<u8> = words.flat_map(|i| word(seed, i).to_le_bytes()).collect();
+    let mut bytes = vec![0; len.next_multiple_of(8)];
+    for (i, eight) in bytes.as_chunks_mut().0.iter_mut().enumerate() {
+        *eight = word(seed, i as u64).to_le_bytes();
+    }
     bytes.truncate(len);
     if dtype == DType::Q8_0 {
         // Quantizers never write -128.

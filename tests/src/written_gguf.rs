@@ -2,7 +2,10 @@
 //! and real ones in another element type.
 
 use std::borrow::Cow;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::quantized::{QStorage, QTensor};
 use candle_core::{Device, Tensor};
@@ -78,28 +81,92 @@ fn quantized(weight: &Weight<'_>, dtype: DType) -> candle_core::Result<Vec<u8>> 
 }
 
 fn write_file(metadata: &[(&str, &Value)], entries: Vec<Entry<'_>>, path: &Path) {
+    let infos = entries.iter().map(|entry| (entry.name, entry.shape, entry.dtype));
+    let (mut file, places) = header(metadata, infos);
+    for (entry, place) in entries.iter().zip(places) {
+        file.resize(place, 0);
+        file.extend_from_slice(&entry.bytes);
+    }
+    file.resize(file.len().next_multiple_of(ALIGNMENT), 0);
+    std::fs::write(path, file).expect("the folder takes a file");
+}
+
+/// A tensor whose weights are drawn as it is written: uniform ones of a spread, or ones where it is
+/// a vector.
+pub struct Random {
+    /// Its name, which seeds its weights.
+    pub name: String,
+    /// Outermost dimension first.
+    pub shape: Vec<usize>,
+    /// Element type.
+    pub dtype: DType,
+    /// How far weights go from zero, about.
+    pub spread: f32,
+}
+
+/// Writes a model that may be larger than memory, by all cores.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_random(
+    metadata: &[(&str, &Value)],
+    tensors: &[Random],
+    path: &Path,
+) -> std::io::Result<()> {
+    let infos = tensors.iter().map(|tensor| (&*tensor.name, &*tensor.shape, tensor.dtype));
+    let (header, places) = header(metadata, infos);
+    let file = File::create(path)?;
+    file.write_all_at(&header, 0)?;
+    let next = AtomicUsize::new(0);
+    let write = || -> std::io::Result<()> {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(Random { name, shape, dtype, spread }) = tensors.get(index) else {
+                return Ok(());
+            };
+            let count = shape.iter().product();
+            let bytes = match shape.len() {
+                1 => vec![1.0f32; count].into_iter().flat_map(f32::to_le_bytes).collect(),
+                _ => random_weights::encoded(name, count, *dtype, *spread),
+            };
+            file.write_all_at(&bytes, places[index] as u64)?;
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(write)).collect();
+        running.into_iter().try_for_each(|one| one.join().expect("nobody panics"))
+    })
+}
+
+/// A file's bytes before the first tensor's, and where each tensor's begin.
+fn header<'a>(
+    metadata: &[(&str, &Value)],
+    infos: impl ExactSizeIterator<Item = (&'a str, &'a [usize], DType)>,
+) -> (Vec<u8>, Vec<usize>) {
     let mut header = Vec::new();
     header.extend(b"GGUF");
     header.extend(3u32.to_le_bytes());
-    header.extend((entries.len() as u64).to_le_bytes());
+    header.extend((infos.len() as u64).to_le_bytes());
     header.extend((metadata.len() as u64).to_le_bytes());
     for (key, value) in metadata {
         text(&mut header, key);
         typed_value(&mut header, value);
     }
-    let mut data = Vec::new();
-    for Entry { name, shape, dtype, bytes } in entries {
+    let (mut places, mut end) = (Vec::new(), 0usize);
+    for (name, shape, dtype) in infos {
         text(&mut header, name);
         header.extend((shape.len() as u32).to_le_bytes());
         shape.iter().rev().for_each(|len| header.extend((*len as u64).to_le_bytes()));
         header.extend(dtype.gguf_code().to_le_bytes());
-        header.extend((data.len() as u64).to_le_bytes());
-        data.extend_from_slice(&bytes);
-        data.resize(data.len().next_multiple_of(ALIGNMENT), 0);
+        header.extend((end as u64).to_le_bytes());
+        places.push(end);
+        let bytes = shape.iter().product::<usize>() / dtype.block_len() * dtype.block_bytes();
+        end = (end + bytes).next_multiple_of(ALIGNMENT);
     }
     header.resize(header.len().next_multiple_of(ALIGNMENT), 0);
-    header.extend(data);
-    std::fs::write(path, header).expect("the folder takes a file");
+    let places = places.into_iter().map(|place| header.len() + place).collect();
+    (header, places)
 }
 
 fn text(out: &mut Vec<u8>, text: &str) {
