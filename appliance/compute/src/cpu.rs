@@ -290,7 +290,7 @@ impl Cpu {
 }
 
 /// The slots whose products are wanted precisely.
-fn precise(plan: &Plan, precision: Precision) -> BTreeSet<usize> {
+pub(crate) fn precise(plan: &Plan, precision: Precision) -> BTreeSet<usize> {
     let is_everywhere = match precision {
         Precision::ByWidth => plan.width(plan.head.hidden) < NARROW,
         Precision::Eight => false,

@@ -66,6 +66,9 @@ pub enum ComputeError {
         /// What was asked for.
         bytes: usize,
     },
+    /// A GPU, or its memory.
+    #[error(transparent)]
+    Cuda(#[from] crate::cuda::driver::CudaError),
     /// Wanted rows stand out of order.
     #[error("wanted row {output} does not come after the one before it")]
     OutputOrder {

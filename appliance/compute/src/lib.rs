@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod cpu;
+pub mod cuda;
 pub mod device;
 pub mod executor;
 pub mod map;
