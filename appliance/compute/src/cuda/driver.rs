@@ -322,15 +322,11 @@ pub struct Memory<T> {
     of: PhantomData<T>,
 }
 
+#[allow(clippy::len_without_is_empty, reason = "nobody asks whether there is none")]
 impl<T: Plain> Memory<T> {
     /// Elements.
     pub fn len(&self) -> usize {
         self.len
-    }
-
-    /// Bytes.
-    pub fn bytes(&self) -> usize {
-        self.len * size_of::<T>()
     }
 
     /// The address of an element.

@@ -59,7 +59,7 @@ impl Cuda {
                 let take = |table: &Stored, width, values: &mut [f32]| {
                     table.take(rows.iter().map(|row| row.token as usize), width, values)
                 };
-                self.from_table(*table, *out, count, take)?;
+                self.fill_rows(*table, *out, count, take)?;
             }
             Step::AddPosition { table, into } => {
                 self.add_from(*table, *into, count, |row| rows[row].position as usize)?;
@@ -152,7 +152,7 @@ impl Cuda {
     }
 
     /// Fills a slot's rows with what comes of a table.
-    fn from_table(
+    fn fill_rows(
         &mut self,
         table: WeightId,
         out: Slot,
