@@ -55,8 +55,9 @@ def record(folder, out, average):
     sha256 = digest(out)
     if sha256 in text:
         return
+    rate = f"rate = {begun['rate']}\n" if begun.get("rate") else ""
     text += f'\n[[run]]\nfrom = "{begun["from"] or "nothing"}"\nseed = {begun["seed"]}\n' \
-        f"tokens = {tokens}\nminutes = {seconds / 60:.0f}\n"
+        f"{rate}tokens = {tokens}\nminutes = {seconds / 60:.0f}\n"
     if average:
         other, share = average
         text += f'averaged_with = "{digest(other)}"\nshare_of_that = {share}\n'

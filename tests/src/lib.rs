@@ -10,6 +10,7 @@ pub mod random_weights;
 pub mod real_shapes;
 pub mod written_gguf;
 
+pub mod gpu;
 pub mod runner;
 
 pub mod http;

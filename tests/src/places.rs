@@ -24,6 +24,30 @@ pub fn cache() -> PathBuf {
     cache.join("redoubt")
 }
 
+/// The CUDA driver for tests.
+///
+/// # Panics
+/// When it is not there, or older than what it is made of.
+pub fn mock_driver() -> PathBuf {
+    // target/PROFILE/deps/TEST
+    let own = std::env::current_exe().expect("a test has a file");
+    let library = own.ancestors().nth(3).expect("it lies there").join("mock/libcuda.so.1");
+    let changed = |path: &Path| std::fs::metadata(path).and_then(|about| about.modified()).ok();
+    let cu = repository().join("appliance/compute/cu");
+    let sources = ["", "mock", "shim"].iter().flat_map(|folder| {
+        std::fs::read_dir(cu.join(folder)).expect("sources of kernels are there").flatten()
+    });
+    let is_source = |path: &PathBuf| {
+        let end = path.extension().and_then(|end| end.to_str());
+        matches!(end, Some("cu" | "cuh" | "cpp" | "h"))
+    };
+    let sources = sources.map(|entry| entry.path()).filter(is_source);
+    let newest = sources.filter_map(|path| changed(&path)).max();
+    let made = changed(&library);
+    assert!(made.is_some() && made >= newest, "run scripts/kernels --mock, and the tests again");
+    library
+}
+
 /// The folder of all-MiniLM-L6-v2.
 ///
 /// # Panics

@@ -13,6 +13,7 @@ mod weights;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use models::dtype::DType;
 use models::plan::{Plan, Step};
 use models::weights::Weights;
 
@@ -109,6 +110,12 @@ impl Cuda {
     pub fn fits(plan: &Plan) -> bool {
         let has_room = plan.caches.iter().all(|cache| cache.head_dim <= HEAD_DIM_MAX);
         has_room && !plan.attends_to_whole_sequences()
+    }
+
+    /// Whether inputs of products with matrices of an element type are rounded, as they are where these
+    /// are packed for tensor cores; products with others are slower.
+    pub fn rounds(dtype: DType) -> bool {
+        pack::Form::of(dtype, pack::COLUMNS).is_some()
     }
 
     /// Loads a model that fits, with room for `blocks` cache blocks of [`BLOCK_LEN`] positions (of all

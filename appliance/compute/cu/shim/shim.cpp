@@ -8,7 +8,8 @@
 
 namespace shim {
 
-dim3 grid_dim, block_dim, block_idx;
+dim3 grid_dim, block_dim, block_idx, thread_idx;
+int current;
 
 namespace {
 
@@ -19,6 +20,7 @@ enum class Waits { Nothing, Block, Warp, Over };
 
 struct Fiber {
     void* stack_pointer;
+    dim3 thread_idx;
     Waits waits;
     // Of the barrier that it waits at: it goes on once that has another.
     unsigned round;
@@ -29,6 +31,7 @@ struct Warp {
     int arrived;
     // Answers of this round and of the one before, which lanes may still read.
     uint32_t words[2][WARP * WORDS_MAX];
+    int results[2][WARP * 4];
 };
 
 Fiber fibers[THREADS_MAX];
@@ -36,7 +39,7 @@ Warp warps[THREADS_MAX / WARP];
 unsigned char* stacks;
 std::vector<unsigned char> shared;
 unsigned char* shared_from;
-int threads, current, over;
+int threads, over;
 unsigned block_round;
 int block_arrived;
 void* scheduler;
@@ -99,7 +102,8 @@ void begin(int thread) {
     *--at = nullptr;
     *--at = reinterpret_cast<void*>(&shim_thread);
     for (int i = 0; i < 6; i++) *--at = nullptr;
-    fibers[thread] = {at, Waits::Nothing, 0};
+    unsigned x = thread % block_dim.x, rest = thread / block_dim.x;
+    fibers[thread] = {at, {x, rest % block_dim.y, rest / block_dim.y}, Waits::Nothing, 0};
 }
 
 bool may_go_on(const Fiber& fiber, int thread) {
@@ -133,6 +137,7 @@ void run_block(unsigned shared_bytes) {
             if (!may_go_on(fibers[t], t)) continue;
             has_moved = true;
             current = t;
+            thread_idx = fibers[t].thread_idx;
             shim_switch(&scheduler, fibers[t].stack_pointer);
         }
         if (!has_moved) fail("not all threads reach a barrier or a collective");
@@ -142,13 +147,6 @@ void run_block(unsigned shared_bytes) {
 }
 
 }  // namespace
-
-dim3 thread_idx() {
-    unsigned at = current;
-    return {at % block_dim.x, at / block_dim.x % block_dim.y, at / (block_dim.x * block_dim.y)};
-}
-
-int lane() { return current % WARP; }
 
 unsigned char* shared_memory() { return shared_from; }
 
@@ -162,19 +160,33 @@ void block_barrier() {
     wait(Waits::Block, round);
 }
 
-const uint32_t* warp_words(unsigned mask, const uint32_t* own, int words) {
-    if (mask != ~0u) fail("a collective of some lanes is none of this project's");
+namespace {
+
+// Gives a lane's words to its warp, and waits for the others'; which of the two buffers they are in.
+int exchange(const uint32_t* own, int words, Combine combine) {
     Warp& warp = warps[current / WARP];
     unsigned round = warp.round;
     uint32_t* all = warp.words[round & 1];
     for (int i = 0; i < words; i++) all[lane() * words + i] = own[i];
     if (++warp.arrived == WARP) {
+        if (combine) combine(all, warp.results[round & 1]);
         warp.arrived = 0;
         warp.round++;
     } else {
         wait(Waits::Warp, round);
     }
-    return all;
+    return round & 1;
+}
+
+}  // namespace
+
+const uint32_t* warp_words(unsigned mask, const uint32_t* own, int words) {
+    if (mask != ~0u) fail("a collective of some lanes is none of this project's");
+    return warps[current / WARP].words[exchange(own, words, nullptr)];
+}
+
+const int* warp_results(const uint32_t* own, int words, Combine combine) {
+    return warps[current / WARP].results[exchange(own, words, combine)];
 }
 
 void warp_barrier(unsigned mask) { warp_words(mask, nullptr, 0); }

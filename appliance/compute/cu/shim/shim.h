@@ -20,18 +20,24 @@ constexpr int WARP = 32;
 constexpr int THREADS_MAX = 1024;
 
 // What a kernel's thread knows of itself.
-extern dim3 grid_dim, block_dim, block_idx;
-extern dim3 thread_idx();
+extern dim3 grid_dim, block_dim, block_idx, thread_idx;
 unsigned char* shared_memory();
 
 // Where a thread waits: for its block, or for its warp.
 void block_barrier();
 void warp_barrier(unsigned mask);
 
+// All of a block's threads have a number: this one's.
+extern int current;
+inline int lane() { return current % WARP; }
+
 // A word of every lane of the caller's warp, once all lanes have given theirs. The answer stays until
 // the lane calls again.
 const uint32_t* warp_words(unsigned mask, const uint32_t* own, int words);
-int lane();
+
+// The same where the words make four whole numbers for each lane, which one lane works out for all.
+using Combine = void (*)(const uint32_t* words, int* results);
+const int* warp_results(const uint32_t* own, int words, Combine combine);
 
 using Thunk = void (*)(void** params);
 
@@ -96,7 +102,7 @@ T shuffle(unsigned mask, T value, int from) {
 #define __forceinline__ inline
 #define __restrict__
 #define __launch_bounds__(...)
-#define threadIdx (shim::thread_idx())
+#define threadIdx (shim::thread_idx)
 #define blockIdx (shim::block_idx)
 #define blockDim (shim::block_dim)
 #define gridDim (shim::grid_dim)
@@ -148,23 +154,31 @@ inline uint16_t float_to_half(float value) {
     return bits;
 }
 
-// D = A B + D of 16 by K by 8 bytes, K being 16 or 32: registers as the PTX instruction has them.
+// A B of 16 by K by 8 bytes, K being 16 or 32: registers as the PTX instruction has them.
+template <int K>
+void mma_products(const uint32_t* words, int* results) {
+    constexpr int A = K / 8, B = K / 16;
+    int8_t rows[16][K], columns[8][K];
+    for (int lane = 0; lane < shim::WARP; lane++) {
+        const uint32_t* own = words + lane * (A + B);
+        int group = lane / 4, from = lane % 4 * 4;
+        for (int i = 0; i < A; i++) memcpy(&rows[group + i % 2 * 8][i / 2 * 16 + from], own + i, 4);
+        for (int i = 0; i < B; i++) memcpy(&columns[group][i * 16 + from], own + A + i, 4);
+    }
+    for (int row = 0; row < 16; row++)
+        for (int column = 0; column < 8; column++) {
+            int sum = 0;
+            for (int k = 0; k < K; k++) sum += rows[row][k] * columns[column][k];
+            results[(row % 8 * 4 + column / 2) * 4 + row / 8 * 2 + column % 2] = sum;
+        }
+}
+
 template <int K>
 void mma_on_shim(int (&d)[4], const unsigned* a, const unsigned* b) {
     constexpr int A = K / 8, B = K / 16;
     uint32_t own[A + B];
     for (int i = 0; i < A; i++) own[i] = a[i];
     for (int i = 0; i < B; i++) own[A + i] = b[i];
-    const uint32_t* all = shim::warp_words(~0u, own, A + B);
-    int lane = shim::lane(), group = lane / 4, pair = lane % 4 * 2;
-    auto byte = [&](int of, int word, int at) {
-        return static_cast<int>(static_cast<int8_t>(all[of * (A + B) + word] >> 8 * at));
-    };
-    for (int half = 0; half < B; half++)
-        for (int t = 0; t < 4; t++)
-            for (int at = 0; at < 4; at++)
-                for (int i = 0; i < 4; i++) {
-                    int row = group * 4 + t, column = (pair + (i & 1)) * 4 + t;
-                    d[i] += byte(row, 2 * half + (i >> 1), at) * byte(column, A + half, at);
-                }
+    const int* products = shim::warp_results(own, A + B, mma_products<K>);
+    for (int i = 0; i < 4; i++) d[i] += products[shim::lane() * 4 + i];
 }

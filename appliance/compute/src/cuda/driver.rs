@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -66,6 +67,19 @@ pub enum CudaError {
         /// The driver's name for it.
         error: String,
     },
+}
+
+/// Has a library of the driver's name stand in for it, in tests: whoever looks for the driver from then
+/// on finds this one.
+///
+/// # Errors
+/// When it cannot be loaded.
+pub fn stand_in(library: &Path) -> Result<(), libloading::Error> {
+    // SAFETY: tests give their own, which does nothing when it is loaded.
+    let library = unsafe { libloading::Library::new(library) }?;
+    // As long as it is loaded it is the one of its name.
+    std::mem::forget(library);
+    Ok(())
 }
 
 /// What there is.
@@ -159,7 +173,7 @@ fn name_of(error: DriverError) -> String {
     name.map_or_else(|_| format!("error {}", error.0 as u32), |name| name.into_owned())
 }
 
-fn driver(doing: &'static str) -> impl Fn(DriverError) -> CudaError {
+fn failed(doing: &'static str) -> impl Fn(DriverError) -> CudaError {
     move |error| CudaError::Driver { doing, error: name_of(error) }
 }
 
@@ -186,7 +200,7 @@ impl Device {
             let (name, capability) = (info.name.clone(), info.capability);
             return Err(CudaError::Unsupported { name, capability });
         }
-        let opening = driver("it is taken into use");
+        let opening = failed("it is taken into use");
         let device = result::device::get(info.ordinal).map_err(&opening)?;
         // SAFETY: the driver gave the device out.
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(&opening)?;
@@ -205,13 +219,13 @@ impl Device {
     /// From here on the calling thread's calls are for this device.
     fn enter(&self) -> Result<(), CudaError> {
         // SAFETY: the context is retained as long as the device is there.
-        unsafe { result::ctx::set_current(self.context) }.map_err(driver("a thread takes it"))
+        unsafe { result::ctx::set_current(self.context) }.map_err(failed("a thread takes it"))
     }
 
     /// Bytes of memory that nobody has.
     pub fn free_bytes(&self) -> Result<usize, CudaError> {
         self.enter()?;
-        result::mem_get_info().map(|(free, _)| free).map_err(driver("its memory is asked for"))
+        result::mem_get_info().map(|(free, _)| free).map_err(failed("its memory is asked for"))
     }
 
     /// Memory whose contents are nothing yet.
@@ -226,7 +240,7 @@ impl Device {
         // bytes of a plain type are values, whatever they are.
         let at = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(|error| match error.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => CudaError::Memory { bytes },
-            _ => driver("memory is taken")(error),
+            _ => failed("memory is taken")(error),
         })?;
         Ok(Memory { device: Arc::clone(self), at, len, of: PhantomData })
     }
@@ -249,7 +263,7 @@ impl Device {
     pub fn wait(&self) -> Result<(), CudaError> {
         self.enter()?;
         // SAFETY: the stream is the device's own.
-        unsafe { result::stream::synchronize(self.stream) }.map_err(driver("it computes"))
+        unsafe { result::stream::synchronize(self.stream) }.map_err(failed("it computes"))
     }
 
     /// Records what `launches` launches, to be launched again as one; nothing runs meanwhile.
@@ -261,7 +275,7 @@ impl Device {
         launches: impl FnOnce() -> Result<(), CudaError>,
     ) -> Result<Graph, CudaError> {
         self.enter()?;
-        let recording = driver("a graph is recorded");
+        let recording = failed("a graph is recorded");
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream is the device's own.
         unsafe { result::stream::begin_capture(self.stream, mode) }.map_err(&recording)?;
@@ -285,7 +299,7 @@ impl Device {
         self.enter()?;
         // SAFETY: an image tells its own length, or ends with a zero: `images` sees to that.
         let module = unsafe { result::module::load_data(image.as_ptr().cast()) };
-        let module = module.map_err(driver("kernels are loaded"))?;
+        let module = module.map_err(failed("kernels are loaded"))?;
         Ok(Module { device: Arc::clone(self), module })
     }
 }
@@ -357,7 +371,7 @@ impl<T: Plain> Memory<T> {
         // SAFETY: the place has room for them; from memory that is not locked the driver copies before
         // it returns.
         unsafe { result::memcpy_htod_async(to, values, self.device.stream) }
-            .map_err(driver("memory is written"))
+            .map_err(failed("memory is written"))
     }
 
     /// Reads elements, once everything before is done.
@@ -372,7 +386,7 @@ impl<T: Plain> Memory<T> {
         self.device.enter()?;
         // SAFETY: the place has as many, and `into` is not touched before the wait below is over.
         unsafe { result::memcpy_dtoh_async(into, from, self.device.stream) }
-            .map_err(driver("memory is read"))?;
+            .map_err(failed("memory is read"))?;
         self.device.wait()
     }
 
@@ -388,7 +402,7 @@ impl<T: Plain> Memory<T> {
         self.device.enter()?;
         // SAFETY: the place has as many.
         unsafe { result::memset_d8_async(place, 0, len * size_of::<T>(), self.device.stream) }
-            .map_err(driver("memory is cleared"))
+            .map_err(failed("memory is cleared"))
     }
 
     /// Copies elements within it; the places do not overlap.
@@ -405,7 +419,7 @@ impl<T: Plain> Memory<T> {
         let bytes = len * size_of::<T>();
         // SAFETY: both places have as many, and do not overlap.
         unsafe { result::memcpy_dtod_async(target, source, bytes, self.device.stream) }
-            .map_err(driver("memory is copied"))
+            .map_err(failed("memory is copied"))
     }
 }
 
@@ -440,7 +454,7 @@ impl Module {
         let function = unsafe { result::module::get_function(self.module, own) };
         let function = function.map_err(|error| match error.0 {
             sys::CUresult::CUDA_ERROR_NOT_FOUND => CudaError::NoKernel { kernel: name.to_owned() },
-            _ => driver("a kernel is looked up")(error),
+            _ => failed("a kernel is looked up")(error),
         })?;
         Ok(Kernel { module: Arc::clone(self), function, name: name.to_owned() })
     }
@@ -554,7 +568,7 @@ impl Graph {
         self.device.enter()?;
         // SAFETY: graph and stream are the device's own.
         unsafe { result::graph::launch(self.ready, self.device.stream) }
-            .map_err(driver("a graph is launched"))
+            .map_err(failed("a graph is launched"))
     }
 }
 

@@ -1,0 +1,167 @@
+//! The CUDA executor beside the reference and the CPU executor, on a driver that runs the kernels'
+//! sources on the CPU: it says nearly what the exact mode says in every element type, and the same to
+//! the bit in any chunks and beside any others; and the drill model says what it says on the CPU.
+
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+
+use std::path::Path;
+
+use compute::batch::{BLOCK_LEN, Batch, Row};
+use compute::cpu::{self, Cpu, Precision};
+use compute::cuda::{self, Cuda};
+use compute::executor::Executor;
+use compute::map;
+use compute::reference::{Mode, Reference};
+use e2e::{gpu, places, written_gguf};
+use models::dtype::DType;
+use models::weights::Weights;
+
+const BLOCKS: usize = 16;
+/// More than a block; less for what takes plain numbers long.
+const LEN: usize = 36;
+const LEN_SHORT: usize = 10;
+
+fn cuda(weights: &Weights, precision: Precision) -> Cuda {
+    let plan = models::family::plan(weights).unwrap();
+    assert!(Cuda::fits(&plan));
+    let settings = cuda::Settings { precision };
+    Cuda::load(&gpu::device(), &plan, weights, settings, BLOCKS, &mut |_| {}).unwrap()
+}
+
+/// Sequences of these tokens, of which the table says where each lies.
+struct Texts<'a> {
+    tokens: &'a [Vec<u32>],
+    tables: &'a [Vec<u32>],
+}
+
+impl Texts<'_> {
+    /// The logits of every row of every sequence, `chunk` rows of each at a time.
+    fn run(&self, model: &mut dyn Executor, chunk: usize) -> Vec<Vec<f32>> {
+        let tables: Vec<&[u32]> = self.tables.iter().map(Vec::as_slice).collect();
+        let longest = self.tokens.iter().map(Vec::len).max().unwrap();
+        let mut all = vec![Vec::new(); self.tokens.len()];
+        for first in (0..longest).step_by(chunk) {
+            let of = |(sequence, tokens): (usize, &Vec<u32>)| -> Vec<Row> {
+                let range = first.min(tokens.len())..(first + chunk).min(tokens.len());
+                let row = |position| Row {
+                    token: tokens[position],
+                    position: position as u32,
+                    sequence: sequence as u32,
+                };
+                range.map(row).collect()
+            };
+            let rows: Vec<Row> = self.tokens.iter().enumerate().flat_map(of).collect();
+            let outputs: Vec<u32> = (0..rows.len() as u32).collect();
+            let batch = Batch { rows: &rows, tables: &tables, outputs: &outputs, hidden: &[] };
+            let computed = model.step(&batch).unwrap();
+            for (i, row) in rows.iter().enumerate() {
+                all[row.sequence as usize].extend_from_slice(computed.logits.row(i));
+            }
+        }
+        all
+    }
+}
+
+/// Numbers out of a seed, below a bound.
+fn drawn(seed: &mut u32, bound: usize) -> u32 {
+    *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+    (*seed >> 8) % bound as u32
+}
+
+/// Tokens of a text of this length.
+fn tokens(seed: u32, len: usize, vocabulary_len: usize) -> Vec<u32> {
+    let mut seed = seed;
+    (0..len).map(|_| drawn(&mut seed, vocabulary_len)).collect()
+}
+
+/// How far the logits of one are from the other's, against the largest.
+fn error(expected: &[f32], found: &[f32]) -> f32 {
+    assert_eq!(expected.len(), found.len());
+    let largest = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
+    let off = expected.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(found.iter().all(|value| value.is_finite()));
+    off / largest
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+fn greatest(logits: &[f32]) -> u32 {
+    let by_value = |a: &(usize, &f32), b: &(usize, &f32)| a.1.total_cmp(b.1);
+    logits.iter().enumerate().max_by(by_value).unwrap().0 as u32
+}
+
+/// Largest errors by what the inputs of products are rounded to, and the rows of a chunk.
+const ROUNDINGS: [(Precision, f32, usize); 2] =
+    [(Precision::Eight, 4e-2, 16), (Precision::Sixteen, 1.5e-3, 3)];
+
+fn check(path: &Path, dtype: DType, (precision, error_max, chunk): (Precision, f32, usize)) {
+    let weights = map::open(path).unwrap();
+    let plan = models::family::plan(&weights).unwrap();
+    let len = if Cuda::rounds(dtype) { LEN } else { LEN_SHORT };
+    let text = tokens(dtype as u32 + 1, len, plan.vocabulary_len);
+    let tables = [vec![9, 2], vec![3, 14]];
+    let alone = Texts { tokens: std::slice::from_ref(&text), tables: &tables };
+    let mut exact = Reference::load(&plan, &weights, Mode::Exact, BLOCKS, &mut |_| {}).unwrap();
+    let expected = alone.run(&mut exact, len).remove(0);
+    let mut model = cuda(&weights, precision);
+    let found = alone.run(&mut model, len).remove(0);
+    let off = error(&expected, &found);
+    println!("{dtype}, {precision:?}: off by {off:.1e}");
+    assert!(off < error_max, "{dtype}, {precision:?}: off by {off:.1e}");
+    let other = tokens(99, len * 2 / 3, plan.vocabulary_len);
+    let both = [text, other];
+    let beside = Texts { tokens: &both, tables: &tables };
+    let beside = beside.run(&mut cuda(&weights, precision), chunk).remove(0);
+    let is_same = bits(&beside) == bits(&found);
+    assert!(is_same, "{dtype}, {precision:?}: chunks of {chunk} beside another");
+}
+
+#[test]
+fn every_type_is_near_to_exact_and_the_same_beside_others() {
+    let drill = map::open(&places::repository().join("models/drill/drill.gguf")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for dtype in DType::ALL {
+        let path = folder.path().join(format!("{dtype}.gguf"));
+        written_gguf::requantize(&drill, dtype, &path).unwrap();
+        // Where nothing is rounded, both are one.
+        let roundings = &ROUNDINGS[usize::from(!Cuda::rounds(dtype))..];
+        roundings.iter().for_each(|rounding| check(&path, dtype, *rounding));
+    }
+}
+
+#[test]
+fn the_drill_model_says_what_it_says_on_the_cpu() {
+    let weights = map::open(&places::repository().join("models/drill/drill.gguf")).unwrap();
+    let plan = models::family::plan(&weights).unwrap();
+    let settings = cpu::Settings::default();
+    let mut cpu = Cpu::load(&plan, &weights, settings, BLOCKS, &mut |_| {}).unwrap();
+    let mut model = cuda(&weights, Precision::default());
+    let table: Vec<u32> = vec![5, 2, 7, 0, 11, 1];
+    let step = |model: &mut dyn Executor, tokens: &[u32], from: usize| {
+        let row = |(i, token): (usize, &u32)| Row {
+            token: *token,
+            position: (from + i) as u32,
+            sequence: 0,
+        };
+        let rows: Vec<Row> = tokens.iter().enumerate().map(row).collect();
+        let outputs = [rows.len() as u32 - 1];
+        let batch = Batch { rows: &rows, tables: &[&table], outputs: &outputs, hidden: &[] };
+        model.step(&batch).unwrap().logits.values
+    };
+    for (seed, prompt_len, answer_len) in [(1, 1, 24), (2, 33, 24), (3, 140, 8)] {
+        let mut tokens = tokens(seed, prompt_len, plan.vocabulary_len);
+        let mut from = 0;
+        for _ in 0..answer_len {
+            let expected = step(&mut cpu, &tokens, from);
+            let found = step(&mut model, &tokens, from);
+            let off = error(&expected, &found);
+            assert!(off < 2e-3, "off by {off:.1e}");
+            assert_eq!(greatest(&found), greatest(&expected), "position {from}");
+            from += tokens.len();
+            tokens = vec![greatest(&expected)];
+        }
+        assert!(from < table.len() * BLOCK_LEN);
+    }
+}
