@@ -1,6 +1,7 @@
 //! The CUDA executor beside the reference and the CPU executor, on a driver that runs the kernels'
-//! sources on the CPU: it says nearly what the exact mode says in every element type, and the same to
-//! the bit in any chunks and beside any others; and the drill model says what it says on the CPU.
+//! sources on the CPU: it says nearly what the exact mode says in every element type, and the same
+//! to the bit in any chunks and beside any others; and the drill model says what it says on the
+//! CPU.
 
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 

@@ -1,4 +1,5 @@
-//! Hands the CUDA kernels that `scripts/kernels` has made to the compiler, or none where it was not run.
+//! Hands the CUDA kernels that `scripts/kernels` has made to the compiler, or none where it was not
+//! run.
 
 use std::path::Path;
 

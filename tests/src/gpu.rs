@@ -1,5 +1,5 @@
-//! A GPU for tests: the driver of `appliance/compute/cu/mock`, which runs the kernels' own sources on
-//! the CPU. Launches, arguments and kernels are the real ones.
+//! A GPU for tests: the driver of `appliance/compute/cu/mock`, which runs the kernels' own sources
+//! on the CPU. Launches, arguments and kernels are the real ones.
 
 use std::sync::{Arc, OnceLock};
 

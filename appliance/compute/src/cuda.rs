@@ -105,25 +105,25 @@ struct StepInputs {
 }
 
 impl Cuda {
-    /// Whether the executor is made for this model; what it is not for the CPU computes. Encoders come
-    /// with weights in full precision, and their vectors are compared with others' that were.
+    /// Whether the executor is made for this model; what it is not for the CPU computes. Encoders
+    /// come with weights in full precision, and their vectors are compared with others' that were.
     pub fn fits(plan: &Plan) -> bool {
         let has_room = plan.caches.iter().all(|cache| cache.head_dim <= HEAD_DIM_MAX);
         has_room && !plan.attends_to_whole_sequences()
     }
 
-    /// Whether inputs of products with matrices of an element type are rounded, as they are where these
-    /// are packed for tensor cores; products with others are slower.
+    /// Whether inputs of products with matrices of an element type are rounded, as they are where
+    /// these are packed for tensor cores; products with others are slower.
     pub fn rounds(dtype: DType) -> bool {
         pack::Form::of(dtype, pack::COLUMNS).is_some()
     }
 
-    /// Loads a model that fits, with room for `blocks` cache blocks of [`BLOCK_LEN`] positions (of all
-    /// sequences together). `progress` is called with bytes of weights done so far.
+    /// Loads a model that fits, with room for `blocks` cache blocks of [`BLOCK_LEN`] positions (of
+    /// all sequences together). `progress` is called with bytes of weights done so far.
     ///
     /// # Errors
-    /// [`ComputeError`] when a tensor cannot be loaded or does not fit into the device's memory, or the
-    /// device fails.
+    /// [`ComputeError`] when a tensor cannot be loaded or does not fit into the device's memory, or
+    /// the device fails.
     ///
     /// # Panics
     /// When the executor is not made for the model, see [`Cuda::fits`].
@@ -202,8 +202,8 @@ impl Cuda {
             return Ok(());
         }
         let kernel = self.kernels.get(name).unwrap_or_else(|| panic!("'{name}' was looked up"));
-        // SAFETY: `steps` gives every kernel its arguments, and memory of the sizes that it asks for;
-        // all of it was planned for as many rows as a step has.
+        // SAFETY: `steps` gives every kernel its arguments, and memory of the sizes that it asks
+        // for; all of it was planned for as many rows as a step has.
         unsafe { kernel.launch(grid, args) }
     }
 

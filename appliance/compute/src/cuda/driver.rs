@@ -1,6 +1,6 @@
-//! The CUDA driver behind safe types: what is there, memory of a device, kernels, and graphs of their
-//! launches. Everything of a device happens on its one stream, in order. The driver's library is loaded
-//! when it is first asked for: a program with this starts where there is none.
+//! The CUDA driver behind safe types: what is there, memory of a device, kernels, and graphs of
+//! their launches. Everything of a device happens on its one stream, in order. The driver's library
+//! is loaded when it is first asked for: a program with this starts where there is none.
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
@@ -69,8 +69,8 @@ pub enum CudaError {
     },
 }
 
-/// Has a library of the driver's name stand in for it, in tests: whoever looks for the driver from then
-/// on finds this one.
+/// Has a library of the driver's name stand in for it, in tests: whoever looks for the driver from
+/// then on finds this one.
 ///
 /// # Errors
 /// When it cannot be loaded.
@@ -185,7 +185,8 @@ pub struct Device {
     stream: sys::CUstream,
 }
 
-// SAFETY: a context may be made current on any thread, and the driver's functions may be called by all.
+// SAFETY: a context may be made current on any thread, and the driver's functions may be called by
+// all.
 unsafe impl Send for Device {}
 // SAFETY: as above; nothing of it changes once it is made.
 unsafe impl Sync for Device {}
@@ -368,8 +369,8 @@ impl<T: Plain> Memory<T> {
             return Ok(());
         }
         self.device.enter()?;
-        // SAFETY: the place has room for them; from memory that is not locked the driver copies before
-        // it returns.
+        // SAFETY: the place has room for them; from memory that is not locked the driver copies
+        // before it returns.
         unsafe { result::memcpy_htod_async(to, values, self.device.stream) }
             .map_err(failed("memory is written"))
     }
@@ -535,8 +536,8 @@ impl Kernel {
             .collect();
         let blocks = (grid.blocks.0 as u32, grid.blocks.1 as u32, 1);
         let (threads, shared_bytes) = ((grid.threads as u32, 1, 1), grid.shared_bytes as u32);
-        // SAFETY: the function is its module's, which is loaded; the parameters live until the driver
-        // has copied them, before it returns; the rest is the caller's promise.
+        // SAFETY: the function is its module's, which is loaded; the parameters live until the
+        // driver has copied them, before it returns; the rest is the caller's promise.
         unsafe {
             result::launch_kernel(
                 self.function,

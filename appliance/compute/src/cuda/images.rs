@@ -1,5 +1,5 @@
-//! Kernels that the program carries: an image for every architecture, and which of them a device runs.
-//! `scripts/kernels` makes them; a program that was built without has none, and says so.
+//! Kernels that the program carries: an image for every architecture, and which of them a device
+//! runs. `scripts/kernels` makes them; a program that was built without has none, and says so.
 
 use std::sync::Arc;
 

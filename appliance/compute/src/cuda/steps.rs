@@ -1,6 +1,6 @@
 //! The steps of a plan as launches of kernels.
 
-use models::plan::{Activation, LinearPart, RopePairs, Slot, Step, WeightId};
+use models::plan::{Activation, CacheId, LinearPart, RopePairs, Slot, Step, WeightId};
 
 use super::driver::{Arg, CudaError, Grid, Memory};
 use super::weights::{Kept, Loaded, Matrix};
@@ -66,17 +66,10 @@ impl Cuda {
             }
             Step::AddRow { table, row, into } => self.add_from(*table, *into, count, |_| *row)?,
             Step::LayerNorm { weight, bias, input, out, eps } => {
-                let (x, out) = (self.slot(*input), self.slot(*out));
-                let width = Arg::count(self.plan.width(*input));
-                let args =
-                    [x, self.vector(*weight), self.vector(*bias), out, width, Arg::Float(*eps)];
-                self.launch("layer_norm", rows_grid(count, 4 * WARPS), &args)?;
+                self.norm("layer_norm", (*input, *out), &[*weight, *bias], *eps, count)?;
             }
             Step::RmsNorm { weight, input, out, eps } => {
-                let (x, out) = (self.slot(*input), self.slot(*out));
-                let width = Arg::count(self.plan.width(*input));
-                let args = [x, self.vector(*weight), out, width, Arg::Float(*eps)];
-                self.launch("rms_norm", rows_grid(count, 4 * WARPS), &args)?;
+                self.norm("rms_norm", (*input, *out), &[*weight], *eps, count)?;
             }
             Step::HeadNorm { weight, slot, eps } => self.head_norm(*weight, *slot, *eps, count)?,
             Step::Linear { input, parts } => self.linear(*input, parts, count)?,
@@ -93,19 +86,7 @@ impl Cuda {
                 self.launch("rope", rows_grid(count, 0), &args)?;
             }
             Step::KvWrite { keys, values, cache } => {
-                let (info, (key_cache, value_cache)) =
-                    (&self.plan.caches[cache.0], &self.caches[cache.0]);
-                let args = [
-                    self.slot(*keys),
-                    self.slot(*values),
-                    key_cache.at(0),
-                    value_cache.at(0),
-                    self.step.cells.at(0),
-                    Arg::count(info.kv_heads),
-                    Arg::count(info.head_dim),
-                    Arg::count(BLOCK_LEN),
-                ];
-                self.launch("kv_write", rows_grid(count, 0), &args)?;
+                self.kv_write(*keys, *values, *cache, count)?;
             }
             Step::Attention { .. } => self.attention(step, count)?,
             Step::Gate { activation, gate, up, out } => {
@@ -181,6 +162,25 @@ impl Cuda {
         Ok(self.launch("add", elements_grid(values.len()), &args)?)
     }
 
+    /// A norm over whole rows, by its weight and its bias if it has one.
+    fn norm(
+        &self,
+        name: &str,
+        (input, out): (Slot, Slot),
+        vectors: &[WeightId],
+        eps: f32,
+        count: usize,
+    ) -> Result<(), CudaError> {
+        let width = Arg::count(self.plan.width(input));
+        let vectors = vectors.iter().map(|id| self.vector(*id));
+        let args: Vec<Arg> = [self.slot(input)]
+            .into_iter()
+            .chain(vectors)
+            .chain([self.slot(out), width, Arg::Float(eps)])
+            .collect();
+        self.launch(name, rows_grid(count, 4 * WARPS), &args)
+    }
+
     fn head_norm(
         &self,
         weight: WeightId,
@@ -199,6 +199,28 @@ impl Cuda {
         ];
         let blocks = (count, heads.div_ceil(WARPS));
         self.launch("head_norm", Grid { blocks, threads: THREADS, shared_bytes: 0 }, &args)
+    }
+
+    fn kv_write(
+        &self,
+        keys: Slot,
+        values: Slot,
+        cache: CacheId,
+        count: usize,
+    ) -> Result<(), CudaError> {
+        let info = &self.plan.caches[cache.0];
+        let (key_cache, value_cache) = &self.caches[cache.0];
+        let args = [
+            self.slot(keys),
+            self.slot(values),
+            key_cache.at(0),
+            value_cache.at(0),
+            self.step.cells.at(0),
+            Arg::count(info.kv_heads),
+            Arg::count(info.head_dim),
+            Arg::count(BLOCK_LEN),
+        ];
+        self.launch("kv_write", rows_grid(count, 0), &args)
     }
 
     fn attention(&self, step: &Step, count: usize) -> Result<(), CudaError> {

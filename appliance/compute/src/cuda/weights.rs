@@ -77,8 +77,8 @@ impl Matrix {
     }
 }
 
-/// Packs a matrix by all cores and writes it to the device, some of it at a time: what was packed is
-/// let go of, in the file too.
+/// Packs a matrix by all cores and writes it to the device, some of it at a time: what was packed
+/// is let go of, in the file too.
 fn packed(
     device: &Arc<Device>,
     weight: &Weight<'_>,
