@@ -196,6 +196,26 @@ impl Cuda {
         plan.cache_elements_per_position().saturating_mul(BLOCK_LEN * 2).saturating_mul(blocks)
     }
 
+    /// Cache blocks that fit into what the device has left beside the weights and a step.
+    ///
+    /// # Errors
+    /// When the device cannot be asked.
+    pub fn blocks_with_room(
+        device: &Device,
+        plan: &Plan,
+        weights: &Weights,
+    ) -> Result<usize, CudaError> {
+        let file_bytes: u64 = weights.tensors().values().map(|tensor| tensor.bytes).sum();
+        let slots: usize = plan.slots.iter().map(|slot| slot.width).sum();
+        let widest = plan.slots.iter().map(|slot| slot.width).max().unwrap_or(0);
+        // Both sets of slots, four kinds of rounded inputs, logits; packed weights are larger than
+        // the file's by three percent, and by more where rows are filled up.
+        let step = ROWS_MAX * 4 * (2 * slots + 4 * widest) + OUTPUTS_MAX * 4 * plan.vocabulary_len;
+        let taken = file_bytes as usize / 100 * 105 + step;
+        let free = device.free_bytes()? / 100 * 95;
+        Ok(free.saturating_sub(taken) / Cuda::cache_bytes(plan, 1).max(1))
+    }
+
     /// Launches a kernel.
     fn launch(&self, name: &str, grid: Grid, args: &[Arg]) -> Result<(), CudaError> {
         if grid.blocks.0 == 0 || grid.blocks.1 == 0 {

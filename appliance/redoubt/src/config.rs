@@ -51,6 +51,19 @@ struct MediumKeys {
     records_socket: PathBuf,
 }
 
+/// What computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// A GPU where there is one that can, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A GPU; no start without one.
+    Cuda,
+}
+
 /// All there is to configure.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -86,6 +99,8 @@ pub struct Config {
     pub kv_cache_mib: usize,
     /// How keys and values are kept.
     kv_cache_type: KvCacheType,
+    /// What computes: a GPU where there is one, if not set.
+    pub device: DeviceChoice,
     /// Threads that compute; as many as there are cores, if not set.
     threads: Option<usize>,
     /// Sequences that run at once.
@@ -121,6 +136,7 @@ impl Default for Config {
             memory_mib: None,
             kv_cache_mib: 2048,
             kv_cache_type: KvCacheType::F16,
+            device: DeviceChoice::default(),
             threads: None,
             running_max: 32,
             queue_len_max: 256,
@@ -177,11 +193,13 @@ impl Config {
 
     /// Bytes for weights, keys and values of all models together.
     pub fn memory_bytes(&self) -> u64 {
-        match self.memory_mib {
-            Some(mib) => (mib as u64) << 20,
-            // The rest is for the system, requests and what steps compute.
-            None => compute::device::memory_bytes() / 10 * 8,
-        }
+        // The rest is for the system, requests and what steps compute.
+        self.memory_limit_bytes().unwrap_or_else(|| compute::device::memory_bytes() / 10 * 8)
+    }
+
+    /// The same where it is configured.
+    pub fn memory_limit_bytes(&self) -> Option<u64> {
+        self.memory_mib.map(|mib| (mib as u64) << 20)
     }
 
     /// How models are computed.

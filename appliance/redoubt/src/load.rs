@@ -12,6 +12,8 @@ use bundle::{Digest, ItemFile};
 use compute::ComputeError;
 use compute::batch::BLOCK_LEN;
 use compute::cpu::{Cpu, KvType, Settings};
+use compute::cuda::driver::Device;
+use compute::cuda::{self, Cuda};
 use compute::executor::Executor;
 use compute::map::{self, MapError};
 use compute::reference::{Mode, Reference};
@@ -30,6 +32,7 @@ use crate::cards;
 use crate::config::Config;
 use crate::drill;
 use crate::failure::Failure;
+use crate::place::Place;
 
 /// Prompt tokens per engine step: what a long prompt may delay everybody's next token by, other
 /// models' too.
@@ -117,6 +120,8 @@ pub fn open(source: &Source) -> Result<Weights, Failure> {
 pub struct Terms {
     /// Where it runs.
     pub engine: Engine,
+    /// On what.
+    pub place: Place,
     /// Bounds from the configuration.
     pub config: Config,
     /// Progress is drawn on the terminal: at the start, when nothing else is.
@@ -158,8 +163,15 @@ pub fn look(
     };
     let version = env!("CARGO_PKG_VERSION");
     let files = files_sha256.map(|files| format!("-{}", &files[..12])).unwrap_or_default();
-    let executor = if Cpu::fits(&opened.plan) { "packed" } else { "reference" };
-    let fingerprint = format!("redoubt-{version}/{executor}/cpu/{}{files}", &sha256[..12]);
+    let executor = match terms.place.gpu_for(&opened.plan) {
+        Some(gpu) => {
+            let (major, minor) = gpu.info().capability;
+            format!("cuda/sm_{major}{minor}")
+        }
+        None if Cpu::fits(&opened.plan) => "packed/cpu".to_owned(),
+        None => "reference/cpu".to_owned(),
+    };
+    let fingerprint = format!("redoubt-{version}/{executor}/{}{files}", &sha256[..12]);
     let created_unix_seconds = clock.unix_seconds();
     let kind = match opened.text {
         TextSide::Decoder { .. } => Kind::Chat,
@@ -290,14 +302,21 @@ fn load(source: &Source, terms: &Terms, opened: &Opened) -> Result<Handle, LoadE
     let Opened { weights, plan, .. } = opened;
     let config = &terms.config;
     let weight_bytes: u64 = weights.tensors().values().map(|tensor| tensor.bytes).sum();
-    let blocks = blocks(plan, config)?;
+    let gpu = terms.place.gpu_for(plan);
+    let blocks = blocks(plan, gpu.is_some(), config)?;
     let settings = config.compute_settings();
-    let cache_bytes = cache_bytes(plan, settings.kv, blocks.least) as u64;
+    let cache_bytes = match gpu {
+        Some(_) => Cuda::cache_bytes(plan, blocks.least),
+        None => cache_bytes(plan, settings.kv, blocks.least),
+    } as u64;
     let reservation = terms.engine.reserve(Needs { weight_bytes, cache_bytes })?;
     let bar = bar(terms, "loading", weight_bytes);
     let mut progress = |done| bar.set_position(done);
-    let executor = executor(plan, weights, settings, blocks.most, &mut progress)
-        .map_err(|error| LoadError::Failed(format!("{source}: {error}")))?;
+    let executor = match gpu {
+        Some(gpu) => on_gpu(gpu, plan, weights, &blocks, &mut progress),
+        None => executor(plan, weights, settings, blocks.most, &mut progress),
+    };
+    let executor = executor.map_err(|error| LoadError::Failed(format!("{source}: {error}")))?;
     bar.finish_and_clear();
     let config = engine::Config {
         context_len: config.context_len.unwrap_or(usize::MAX),
@@ -308,6 +327,19 @@ fn load(source: &Source, terms: &Terms, opened: &Opened) -> Result<Handle, LoadE
         draft_running_max: DRAFT_RUNNING_MAX,
     };
     Ok(terms.engine.add(executor, config, reservation))
+}
+
+/// The model on a GPU, with as many cache blocks as it has room for.
+fn on_gpu(
+    gpu: &Arc<Device>,
+    plan: &Plan,
+    weights: &Weights,
+    blocks: &Blocks,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Box<dyn Executor>, ComputeError> {
+    let settings = cuda::Settings::default();
+    let most = Cuda::blocks_with_room(gpu, plan, weights)?.clamp(blocks.least, blocks.most);
+    Ok(Box::new(Cuda::load(gpu, plan, weights, settings, most, progress)?))
 }
 
 /// The model on the CPU: by the executor that is made for it, or by the reference where its shapes
@@ -395,8 +427,12 @@ struct Blocks {
     most: usize,
 }
 
-fn blocks(plan: &Plan, config: &Config) -> Result<Blocks, LoadError> {
-    let block_bytes = cache_bytes(plan, config.compute_settings().kv, 1).max(1);
+fn blocks(plan: &Plan, is_on_gpu: bool, config: &Config) -> Result<Blocks, LoadError> {
+    let block_bytes = match is_on_gpu {
+        true => Cuda::cache_bytes(plan, 1),
+        false => cache_bytes(plan, config.compute_settings().kv, 1),
+    };
+    let block_bytes = block_bytes.max(1);
     let allowed = (config.kv_cache_mib << 20) / block_bytes;
     if allowed == 0 {
         return Err(LoadError::Failed(format!(

@@ -22,6 +22,7 @@ mod maintenance;
 mod names;
 mod own_certificate;
 mod pairing;
+mod place;
 mod registers;
 mod request;
 mod reset;

@@ -13,6 +13,7 @@ use server::Kind;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::load::{self, Source, Terms};
+use crate::place::Place;
 use crate::screen;
 
 /// Names that are taken, and by which model.
@@ -42,7 +43,8 @@ pub fn check(config: Config) -> Result<(), Failure> {
     let engine = Engine::start(config.memory_bytes())
         .map_err(|error| Failure::new(format!("the engine's thread cannot be started: {error}")))?;
     let sources = config.sources();
-    let terms = Terms { engine, config, bars: Arc::new(AtomicBool::new(true)) };
+    let bars = Arc::new(AtomicBool::new(true));
+    let terms = Terms { engine, place: Place::cpu(), config, bars };
     let mut names = Names::default();
     let mut out = String::new();
     for source in sources {

@@ -26,6 +26,7 @@ use crate::load::{self, Source, Terms};
 use crate::names::Names;
 use crate::own_certificate;
 use crate::pairing::Board;
+use crate::place::Place;
 use crate::state_dir;
 use crate::supervisor::Supervisor;
 
@@ -66,9 +67,20 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let first_operators = config.first_operators()?;
     let images = config.images();
     let hardware = HardwarePlaces::of_this_machine(&config.state_dir);
+    let place = Place::choose(&config)?;
+    tracing::info!("models are computed on {}", place.told());
     let is_tls = certificate.is_some();
-    let stores =
-        Stores { keys, trusted, vault, first_operators, images, hardware, certificate, show_codes };
+    let stores = Stores {
+        keys,
+        trusted,
+        vault,
+        first_operators,
+        images,
+        hardware,
+        computes_on: place.told().to_owned(),
+        certificate,
+        show_codes,
+    };
     let state = State::new(stores, clock, config.limits(), version);
     let state = state
         .map_err(|error| Failure::new(format!("the system has no random numbers: {error}")))?;
@@ -92,7 +104,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         let loading = tokio::task::spawn_blocking({
             let (state, stop) = (Arc::clone(&state), Arc::clone(&stop));
             let url = format!("{scheme}://{address}/v1");
-            move || load_all(&config, &state, &url, &stop)
+            move || load_all(&config, place, &state, &url, &stop)
         });
         tokio::select! {
             outcome = serve(server, &state, loading, &stop) => outcome,
@@ -228,11 +240,17 @@ async fn serve(
 
 /// Looks at every model, and loads those that fit beside each other; the others are loaded when
 /// they are asked for.
-fn load_all(config: &Config, state: &Shared, url: &str, stop: &AtomicBool) -> Result<(), Failure> {
-    let engine = Engine::start(config.memory_bytes())
+fn load_all(
+    config: &Config,
+    place: Place,
+    state: &Shared,
+    url: &str,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
+    let engine = Engine::start(place.memory_bytes(config)?)
         .map_err(|error| Failure::new(format!("the engine's thread cannot be started: {error}")))?;
     let bars = Arc::new(AtomicBool::new(true));
-    let terms = Terms { engine, config: config.clone(), bars: Arc::clone(&bars) };
+    let terms = Terms { engine, place, config: config.clone(), bars: Arc::clone(&bars) };
     let mut names = Names::default();
     let stored = state.stored_models();
     for source in config.sources() {

@@ -26,6 +26,9 @@ pub async fn run(socket: &Path, json: bool) -> Result<(), Failure> {
     out.push_str(&site(&status));
     out.push_str(&content(&status["content"]));
     out.push_str(&hardware(&status["hardware"]));
+    if let Some(place) = status["computes_on"].as_str() {
+        out.push_str(&format!("computes  on {place}\n"));
+    }
     if let Some(loading) = status["loading"].as_str() {
         out.push_str(&format!("loading   {loading}\n"));
     }

@@ -75,6 +75,7 @@ pub(crate) fn status_of(state: &State) -> Result<Value, ApiError> {
         "operators": operators(state)?,
         "content": content(state),
         "hardware": state.hardware.look().told(),
+        "computes_on": state.computes_on,
         "loading": starting,
         "models": models,
     }))

@@ -101,6 +101,8 @@ pub struct Stores {
     pub images: Option<Images>,
     /// Where the machine below tells of its disk and its GPUs.
     pub hardware: HardwarePlaces,
+    /// What models are computed on, for people.
+    pub computes_on: String,
     /// The certificate for TLS; plain HTTP without.
     pub certificate: Option<Arc<Certificate>>,
     /// Shows the pairing codes that are left: called whenever they have changed.
@@ -124,6 +126,7 @@ pub struct State {
     pub(crate) images: Option<Images>,
     /// How disk and GPUs are.
     pub(crate) hardware: Hardware,
+    pub(crate) computes_on: String,
     pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) show_codes: ShowCodes,
     /// Wall-clock time, for what is shown to people and peers.
@@ -173,6 +176,7 @@ impl State {
             first_operators,
             images,
             hardware,
+            computes_on,
             certificate,
             show_codes,
         } = stores;
@@ -186,6 +190,7 @@ impl State {
             first_operators,
             images,
             hardware: Hardware::new(hardware),
+            computes_on,
             certificate,
             show_codes,
             clock,
@@ -264,6 +269,7 @@ impl State {
             first_operators: Vec::new(),
             images: None,
             hardware: HardwarePlaces::of_this_machine(folder.path()),
+            computes_on: "the CPU".to_owned(),
             certificate: None,
             show_codes: Box::new(|_| ()),
         };

@@ -103,6 +103,7 @@ impl Site {
             first_operators: Vec::new(),
             images: plan.images.clone(),
             hardware: HardwarePlaces::of_this_machine(folder.path()),
+            computes_on: "the CPU".to_owned(),
             certificate: plan
                 .tls
                 .clone()

@@ -1,0 +1,115 @@
+//! Where models are computed: on a GPU where there is one that this program has kernels for, else on
+//! the CPU. Which it is, and why, is told at the start and in the status.
+
+use std::sync::Arc;
+
+use compute::cuda::driver::{CAPABILITY_LEAST, Device, DeviceInfo, Found};
+use compute::cuda::{Cuda, images};
+use models::plan::Plan;
+
+use crate::config::{Config, DeviceChoice};
+use crate::failure::Failure;
+
+/// Of a GPU's free memory, what models get; the rest is for what steps compute, and for others.
+const SHARE_PERCENT: u64 = 90;
+
+/// Where models are computed.
+#[derive(Clone)]
+pub struct Place {
+    gpu: Option<Arc<Device>>,
+    told: String,
+}
+
+impl Place {
+    /// The CPU, for what computes nothing.
+    pub fn cpu() -> Place {
+        Place { gpu: None, told: "the CPU".to_owned() }
+    }
+
+    /// Looks for a GPU, unless the configuration wants none.
+    ///
+    /// # Errors
+    /// When there is one that cannot be taken into use, or the configuration wants one and there is none.
+    pub fn choose(config: &Config) -> Result<Place, Failure> {
+        if config.device == DeviceChoice::Cpu {
+            return Ok(Place { told: "the CPU, as it is configured".to_owned(), ..Place::cpu() });
+        }
+        let found = Found::look();
+        let why_not = match &found {
+            Found::Devices(devices) => match (best(devices), images::are_there()) {
+                (Some(device), true) => return Place::on(device),
+                (Some(_), false) => format!(
+                    "{found} is not used: this program was built without CUDA kernels, run \
+                     scripts/kernels and build it again"
+                ),
+                (None, _) => format!("{found}: compute capability 8.0 is the least"),
+            },
+            _ => found.to_string(),
+        };
+        if config.device == DeviceChoice::Cuda {
+            return Err(Failure::new(format!("models are to be computed on a GPU: {why_not}"))
+                .hint(
+                    "leave 'device' out of the configuration to have the CPU where there is none",
+                ));
+        }
+        Ok(Place { told: format!("the CPU ({why_not})"), ..Place::cpu() })
+    }
+
+    fn on(info: &DeviceInfo) -> Result<Place, Failure> {
+        let told = Found::Devices(vec![info.clone()]).to_string();
+        let failed = |error| {
+            Failure::new(format!("{told}: {error}"))
+                .hint("'device = \"cpu\"' in the configuration does without the GPU")
+        };
+        let gpu = Device::open(info).map_err(failed)?;
+        Ok(Place { gpu: Some(gpu), told })
+    }
+
+    /// For people.
+    pub fn told(&self) -> &str {
+        &self.told
+    }
+
+    /// The GPU, where it is the one to compute this plan.
+    pub fn gpu_for(&self, plan: &Plan) -> Option<&Arc<Device>> {
+        self.gpu.as_ref().filter(|_| Cuda::fits(plan))
+    }
+
+    /// Bytes for weights, keys and values of all models together.
+    ///
+    /// # Errors
+    /// When the GPU cannot be asked.
+    pub fn memory_bytes(&self, config: &Config) -> Result<u64, Failure> {
+        let Some(gpu) = &self.gpu else { return Ok(config.memory_bytes()) };
+        let free = gpu.free_bytes().map_err(Failure::new)? as u64 / 100 * SHARE_PERCENT;
+        Ok(config.memory_limit_bytes().map_or(free, |limit| limit.min(free)))
+    }
+}
+
+/// The one with the most memory among those that kernels are made for.
+fn best(devices: &[DeviceInfo]) -> Option<&DeviceInfo> {
+    let can = devices.iter().filter(|device| device.capability >= CAPABILITY_LEAST);
+    // The first of equals.
+    can.rev().max_by_key(|device| device.memory_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gpu_with_the_most_memory_is_chosen() {
+        let device = |ordinal, major, gib: usize| DeviceInfo {
+            ordinal,
+            name: String::new(),
+            capability: (major, 0),
+            memory_bytes: gib << 30,
+            multiprocessors: 1,
+        };
+        let chosen = |devices: &[DeviceInfo]| best(devices).map(|device| device.ordinal);
+        assert_eq!(chosen(&[]), None);
+        assert_eq!(chosen(&[device(0, 7, 32)]), None);
+        assert_eq!(chosen(&[device(0, 7, 32), device(1, 8, 16)]), Some(1));
+        assert_eq!(chosen(&[device(0, 9, 80), device(1, 9, 80), device(2, 9, 40)]), Some(0));
+    }
+}
