@@ -13,9 +13,11 @@ use compute::cuda::{self, Cuda};
 use compute::executor::Executor;
 use compute::map;
 use compute::reference::{Mode, Reference};
+use e2e::served::Site;
 use e2e::{gpu, places, written_gguf};
 use models::dtype::DType;
 use models::weights::Weights;
+use serde_json::json;
 
 const BLOCKS: usize = 16;
 /// More than a block; less for what takes plain numbers long.
@@ -165,4 +167,73 @@ fn the_drill_model_says_what_it_says_on_the_cpu() {
         }
         assert!(from < table.len() * BLOCK_LEN);
     }
+}
+
+/// A site whose programs find that driver.
+fn site(settings: &str, environment: &[(&'static str, &str)]) -> Site {
+    let mut site = Site::new(settings);
+    let folder = places::mock_driver().parent().unwrap().to_owned();
+    site.environment("LD_LIBRARY_PATH", folder);
+    environment.iter().for_each(|(name, value)| site.environment(name, value));
+    site
+}
+
+fn status(site: &Site) -> String {
+    String::from_utf8(site.run(&["status"]).stdout).unwrap()
+}
+
+#[test]
+fn a_server_with_a_gpu_computes_there_and_says_so() {
+    let site = site("device = 'cuda'", &[("MOCK_CUDA_CAPABILITY", "8.6")]);
+    let served = site.serve_bare();
+    let client = served.client(&site.first_key());
+    for (prompt, right) in
+        [("Reverse the word lantern.", "nretnal"), ("What is 27 + 15?", "27 + 15 = 42")]
+    {
+        let message = json!({"role": "user", "content": prompt});
+        let body = json!({"model": "redoubt-drill", "messages": [message], "temperature": 0});
+        let answer = client.post("/v1/chat/completions", &body.to_string()).json();
+        assert_eq!(answer["choices"][0]["message"]["content"], right, "{answer}");
+        let fingerprint = answer["system_fingerprint"].as_str().unwrap();
+        assert!(fingerprint.contains("/cuda/sm_86/"), "{fingerprint}");
+    }
+    let told = "computes  on Mock GPU 0 (8 GiB, compute capability 8.6)";
+    let status = status(&site);
+    assert!(status.contains(told), "{status}");
+}
+
+#[test]
+fn without_a_gpu_that_can_the_cpu_computes_and_the_status_says_why() {
+    for (environment, settings, told) in [
+        (
+            [("MOCK_CUDA_CAPABILITY", "7.5")],
+            "",
+            "capability 7.5): compute capability 8.0 is the least",
+        ),
+        ([("MOCK_CUDA_DEVICES", "0")], "", "on the CPU (a CUDA driver without a GPU"),
+        ([("MOCK_CUDA_DEVICES", "2")], "device = 'cpu'", "on the CPU, as it is configured"),
+    ] {
+        let site = site(settings, &environment);
+        let served = site.serve_bare();
+        let status = status(&site);
+        assert!(status.contains(told), "{status}");
+        drop(served);
+    }
+    let site = site("device = 'cuda'", &[("MOCK_CUDA_DEVICES", "0")]);
+    let output = site.run(&["serve"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("to be computed on a GPU"), "{told}");
+}
+
+/// What the device does not recover from is told, by its kernel's name where one failed.
+#[test]
+fn faults_of_the_device_are_told_apart() {
+    let load = |fails: &str| {
+        let site = site("device = 'cuda'", &[("MOCK_CUDA_FAIL", fails)]);
+        let output = site.run(&["serve"]);
+        assert!(!output.status.success(), "{fails}: {output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let told = load("allocation:3");
+    assert!(told.contains("the GPU has no"), "{told}");
 }

@@ -1,5 +1,6 @@
 //! The real program as a child process: a state folder of its own, a free port, stopped on drop.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,7 @@ pub fn program() -> PathBuf {
 pub struct Site {
     folder: TempDir,
     config: PathBuf,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 impl Site {
@@ -65,7 +67,7 @@ impl Site {
         let settings = settings(folder.path());
         let text = format!("listen = '127.0.0.1:0'\nstate_dir = '{}'\n{settings}", state.display());
         fs::write(&config, text).expect("the temporary folder takes a file");
-        Site { folder, config }
+        Site { folder, config, environment: Vec::new() }
     }
 
     /// A path in the site's folder.
@@ -73,9 +75,15 @@ impl Site {
         self.folder.path().join(name)
     }
 
+    /// Has every run on this site see such a variable.
+    pub fn environment(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.environment.push((name, value.into()));
+    }
+
     /// A run of the program on this site.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg("--config").arg(&self.config).args(arguments).stdin(Stdio::null());
         command
     }

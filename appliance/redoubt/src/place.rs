@@ -1,5 +1,5 @@
-//! Where models are computed: on a GPU where there is one that this program has kernels for, else on
-//! the CPU. Which it is, and why, is told at the start and in the status.
+//! Where models are computed: on a GPU where there is one that this program has kernels for, else
+//! on the CPU. Which it is, and why, is told at the start and in the status.
 
 use std::sync::Arc;
 
@@ -29,7 +29,8 @@ impl Place {
     /// Looks for a GPU, unless the configuration wants none.
     ///
     /// # Errors
-    /// When there is one that cannot be taken into use, or the configuration wants one and there is none.
+    /// When there is one that cannot be taken into use, or the configuration wants one and there is
+    /// none.
     pub fn choose(config: &Config) -> Result<Place, Failure> {
         if config.device == DeviceChoice::Cpu {
             return Ok(Place { told: "the CPU, as it is configured".to_owned(), ..Place::cpu() });
