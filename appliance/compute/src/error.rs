@@ -1,5 +1,7 @@
 //! What can go wrong on a device.
 
+use crate::cuda::driver::CudaError;
+
 /// Why an executor could not load or step.
 #[derive(Debug, thiserror::Error)]
 pub enum ComputeError {
@@ -68,11 +70,40 @@ pub enum ComputeError {
     },
     /// A GPU, or its memory.
     #[error(transparent)]
-    Cuda(#[from] crate::cuda::driver::CudaError),
+    Cuda(#[from] CudaError),
     /// Wanted rows stand out of order.
     #[error("wanted row {output} does not come after the one before it")]
     OutputOrder {
         /// The row.
         output: u32,
     },
+}
+
+impl ComputeError {
+    /// Whether a device failed: nothing of what it holds can be relied on from then on, nor does it
+    /// compute anything more for this process. Anything else leaves it as it was.
+    pub fn is_of_device(&self) -> bool {
+        matches!(self, ComputeError::Cuda(CudaError::Launch { .. } | CudaError::Driver { .. }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_device_does_not_recover_from_is_told_apart() {
+        let check = |error: ComputeError, expected| {
+            assert_eq!(error.is_of_device(), expected, "{error}");
+        };
+        let name = || "ATTEND".to_owned();
+        check(CudaError::Driver { doing: "it computes", error: name() }.into(), true);
+        check(CudaError::Launch { kernel: name(), error: name() }.into(), true);
+        check(CudaError::Memory { bytes: 1 }.into(), false);
+        check(CudaError::NoKernels.into(), false);
+        check(CudaError::NoKernel { kernel: name() }.into(), false);
+        check(CudaError::Unsupported { name: name(), capability: (7, 5) }.into(), false);
+        check(ComputeError::Block { block: 9, blocks: 8 }, false);
+        check(ComputeError::CacheMemory { bytes: 1 }, false);
+    }
 }

@@ -2,7 +2,8 @@
 //! executors, nor the accounts of the device's memory.
 //!
 //! A panic of an executor ends the process: its state is unknown, and the supervisor starts a new
-//! one. Loading happens elsewhere: a model comes here when it is ready to compute.
+//! one. Where a device fails, every request is told so, and whoever waits for [`Engine::fault`].
+//! Loading happens elsewhere: a model comes here when it is ready to compute.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -14,11 +15,13 @@ use std::time::Duration;
 use compute::batch::BLOCK_LEN;
 use compute::executor::Executor;
 use models::plan::{Embedding, Pooling};
+use tokio::sync::watch;
 
 use crate::constraint::Workers;
 use crate::handle::{Command, Handle, Limits, Shared, Submitted};
 use crate::memory::{Lender, Memory, Needs, NoRoom, Reservation};
 use crate::model::{Model, Round};
+use crate::request::EndReason;
 use crate::stats::Stats;
 
 /// How a model is run.
@@ -58,6 +61,7 @@ pub struct Engine {
     commands: Sender<Command>,
     workers: Arc<Workers>,
     next_id: Arc<AtomicU32>,
+    fault: watch::Receiver<Option<String>>,
 }
 
 impl Engine {
@@ -68,12 +72,14 @@ impl Engine {
     pub fn start(memory_bytes: u64) -> std::io::Result<Engine> {
         let workers = Arc::new(Workers::start()?);
         let (commands, inbox) = channel();
+        let (faults, fault) = watch::channel(None);
         let thread = Thread {
             inbox,
             models: Vec::new(),
             memory: Memory::new(memory_bytes),
             leaving_bytes: 0,
             waiting: Vec::new(),
+            faults,
         };
         thread::Builder::new().name("engine".to_owned()).spawn(move || {
             if catch_unwind(AssertUnwindSafe(|| thread.run())).is_err() {
@@ -81,7 +87,22 @@ impl Engine {
                 std::process::abort();
             }
         })?;
-        Ok(Engine { commands, workers, next_id: Arc::new(AtomicU32::new(0)) })
+        Ok(Engine { commands, workers, next_id: Arc::new(AtomicU32::new(0)), fault })
+    }
+
+    /// How the device failed; comes when it has, and every request was told of its end. The engine
+    /// computes nothing after that, and takes no requests: the process should end, to be restarted.
+    /// It does not keep the engine.
+    pub fn fault(&self) -> impl Future<Output = String> + Send + use<> {
+        let mut fault = self.fault.clone();
+        async move {
+            let seen = fault.wait_for(Option::is_some).await.ok().and_then(|seen| seen.clone());
+            match seen {
+                Some(error) => error,
+                // The engine has ended without.
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Keeps memory for a model that is to be loaded; caches of others give back what was lent to
@@ -163,6 +184,7 @@ struct Thread {
     /// Of models that have ended and whose memory is not free yet.
     leaving_bytes: u64,
     waiting: Vec<Waiting>,
+    faults: watch::Sender<Option<String>>,
 }
 
 impl Thread {
@@ -172,6 +194,7 @@ impl Thread {
             for index in 0..self.models.len() {
                 rounds.push(self.round(index));
             }
+            self.heed_fault();
             self.let_go();
             match () {
                 () if rounds.contains(&Round::Progressed) => {}
@@ -200,7 +223,10 @@ impl Thread {
                 false => self.inbox.try_recv(),
             };
             match command {
-                Ok(command) => self.obey(command),
+                Ok(command) => {
+                    self.obey(command);
+                    self.heed_fault();
+                }
                 Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -212,8 +238,15 @@ impl Thread {
         match command {
             Command::Submit(id, submitted) => self.submit(id, *submitted),
             Command::Close(id) => self.model(id).into_iter().for_each(Model::close),
-            Command::Abort(id) => self.model(id).into_iter().for_each(Model::abort),
-            Command::Add(model) => self.models.push(*model),
+            Command::Abort(id) => {
+                self.model(id).into_iter().for_each(|model| model.abort(&EndReason::Closing));
+            }
+            Command::Add(mut model) => {
+                if let Some(error) = &*self.faults.borrow() {
+                    model.abort(&EndReason::DeviceFailed(error.clone()));
+                }
+                self.models.push(*model);
+            }
             Command::Reserve { needs, reply } => {
                 self.waiting.push(Waiting { needs, reply });
                 self.reserve();
@@ -235,6 +268,15 @@ impl Thread {
         if let Some(model) = self.model(id) {
             model.arrive(submitted);
         }
+    }
+
+    /// Where the device has failed everything ends, and then whoever waits for that is told.
+    fn heed_fault(&mut self) {
+        let Some(error) = self.models.iter_mut().find_map(Model::take_fault) else { return };
+        tracing::error!(error, "the device failed: every request ends, and no more are taken");
+        let reason = EndReason::DeviceFailed(error.clone());
+        self.models.iter_mut().for_each(|model| model.abort(&reason));
+        self.faults.send_if_modified(|first| first.is_none() && first.replace(error).is_none());
     }
 
     /// Reserves for those who wait, as far as there is memory, and refuses whom no end helps.

@@ -1,8 +1,9 @@
 //! One model on the device: its executor, its cache blocks and its sequences; admit, schedule, run,
 //! sample, publish.
 //!
-//! A request's failure ends that request. What memory the cache has is lent by the device
-//! (`memory`), and taken back in part when another model needs it.
+//! A request's failure ends that request, a device's all of them: the engine sees to that. What
+//! memory the cache has is lent by the device (`memory`), and taken back in part when another model
+//! needs it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub(crate) struct Model {
     stats: Stats,
     /// No more requests come.
     closed: bool,
+    /// How the device failed, until the engine takes it.
+    fault: Option<String>,
 }
 
 /// What came of a round.
@@ -99,6 +102,7 @@ impl Model {
             starved: None,
             stats: Stats::default(),
             closed: false,
+            fault: None,
         }
     }
 
@@ -153,7 +157,7 @@ impl Model {
         let stripped = self.cache.take_stripped();
         if !stripped.is_empty() {
             let released = self.executor.release_blocks(&stripped);
-            released.expect("the pool has as many blocks as the executor");
+            self.note(released);
             self.publish_stats();
         }
     }
@@ -189,13 +193,28 @@ impl Model {
     }
 
     /// Ends what it was given, and takes no more.
-    pub fn abort(&mut self) {
+    pub fn abort(&mut self, reason: &EndReason) {
         self.closed = true;
+        self.shared.closing.store(true, Ordering::Release);
         while let Some(sequence) = self.waiting.pop_front() {
-            self.dismiss(sequence, EndReason::Closing);
+            self.dismiss(sequence, reason.clone());
         }
         for index in (0..self.running.len()).rev() {
-            self.end(index, EndReason::Closing);
+            self.end(index, reason.clone());
+        }
+    }
+
+    /// How the device has failed, said once. Nothing is computed until then.
+    pub fn take_fault(&mut self) -> Option<String> {
+        self.fault.take()
+    }
+
+    /// What came of work on blocks: they are there, so nothing but the device may fail.
+    fn note(&mut self, done: Result<(), ComputeError>) {
+        match done {
+            Ok(()) => {}
+            Err(error) if error.is_of_device() => self.fault = Some(error.to_string()),
+            Err(error) => panic!("the pool has as many blocks as the executor: {error}"),
         }
     }
 
@@ -262,7 +281,7 @@ impl Model {
         let foreign = lender.grow(&mut self.cache, &mut sequence.blocks, blocks, tenant);
         if !foreign.is_empty() {
             let cleared = self.executor.clear_blocks(&foreign);
-            cleared.expect("the pool has as many blocks as the executor");
+            self.note(cleared);
         }
     }
 
@@ -305,7 +324,7 @@ impl Model {
             self.grow(index, share.blocks, lender);
         }
         let work = Work::new(&self.running, &shares);
-        if work.rows.is_empty() {
+        if work.rows.is_empty() || self.fault.is_some() {
             return false;
         }
         self.steps = self.steps.wrapping_add(1) % STEPS_MAX;
@@ -315,6 +334,7 @@ impl Model {
         self.count_step(&work, &shares);
         match result {
             Ok(computed) => self.publish(&work, &shares, &computed),
+            Err(error) if error.is_of_device() => self.fault = Some(error.to_string()),
             Err(error) => self.fail(&shares, &error.to_string()),
         }
         true

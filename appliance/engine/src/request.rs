@@ -142,6 +142,8 @@ pub enum EndReason {
     Constraint(String),
     /// This request failed; others go on.
     Failed(String),
+    /// The device failed, and with it every request of every model on it.
+    DeviceFailed(String),
 }
 
 /// How a request began.

@@ -32,6 +32,8 @@ use crate::supervisor::Supervisor;
 
 /// A load that is told to stop looks up within this time.
 const LOAD_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Clients read within this time that the device has failed.
+const FAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until stopped.
 pub fn run(config: Config) -> Result<(), Failure> {
@@ -54,6 +56,47 @@ pub fn run(config: Config) -> Result<(), Failure> {
         own_certificate::ensure(&config.state_dir, names, &site)?;
     }
     let certificate = certificate(&config)?;
+    let place = Place::choose(&config)?;
+    tracing::info!("models are computed on {}", place.told());
+    let is_tls = certificate.is_some();
+    let state = Arc::new(open_state(&config, clock, trusted, certificate, &place)?);
+    state.settle_image().map_err(|error| Failure::new(error.message))?;
+    state.finish_acts(false).map_err(Failure::new)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("the async runtime cannot be started: {error}")))?;
+    let outcome = runtime.block_on(async {
+        let server = Server::bind(&listen, Arc::clone(&state)).await.map_err(cannot_listen)?;
+        let address = server.address().map_err(Failure::new)?;
+        let supervisor = tell_supervisor()?;
+        let scheme = if is_tls { "https" } else { "http" };
+        let stop = Arc::new(AtomicBool::new(false));
+        let engine = start_engine(&config, &place)?;
+        let faults = [engine.fault(), engine.fault()];
+        let loading = tokio::task::spawn_blocking({
+            let (state, stop) = (Arc::clone(&state), Arc::clone(&stop));
+            let url = format!("{scheme}://{address}/v1");
+            move || load_all(&config, (engine, place), &state, &url, &stop)
+        });
+        tokio::select! {
+            outcome = serve(server, &state, loading, faults, &stop) => outcome,
+            never = stay_alive(&state, supervisor.as_ref()) => match never {},
+        }
+    });
+    runtime.shutdown_timeout(LOAD_STOP_TIMEOUT);
+    outcome
+}
+
+/// Opens all that the server keeps.
+fn open_state(
+    config: &Config,
+    clock: Clock,
+    trusted: Trusted,
+    certificate: Option<Arc<Certificate>>,
+    place: &Place,
+) -> Result<State, Failure> {
+    let site = trusted.site.id().to_owned();
     let (state_dir, shown) = (config.state_dir.clone(), certificate.clone());
     let board = Board { state_dir, site, certificate: shown };
     let show_codes: ShowCodes = Box::new(move |operators| {
@@ -63,13 +106,10 @@ pub fn run(config: Config) -> Result<(), Failure> {
     });
     let keys =
         KeyStore::open(&config.state_dir.join("keys.db"), clock.clone()).map_err(Failure::new)?;
-    let vault = open_vault(&config, &trusted)?;
+    let vault = open_vault(config, &trusted)?;
     let first_operators = config.first_operators()?;
     let images = config.images();
     let hardware = HardwarePlaces::of_this_machine(&config.state_dir);
-    let place = Place::choose(&config)?;
-    tracing::info!("models are computed on {}", place.told());
-    let is_tls = certificate.is_some();
     let stores = Stores {
         keys,
         trusted,
@@ -81,38 +121,8 @@ pub fn run(config: Config) -> Result<(), Failure> {
         certificate,
         show_codes,
     };
-    let state = State::new(stores, clock, config.limits(), version);
-    let state = state
-        .map_err(|error| Failure::new(format!("the system has no random numbers: {error}")))?;
-    let state = Arc::new(state);
-    state.settle_image().map_err(|error| Failure::new(error.message))?;
-    state.finish_acts(false).map_err(Failure::new)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format!("the async runtime cannot be started: {error}")))?;
-    let outcome = runtime.block_on(async {
-        let server = Server::bind(&listen, Arc::clone(&state)).await.map_err(cannot_listen)?;
-        let address = server.address().map_err(Failure::new)?;
-        let supervisor = Supervisor::of_this_program()
-            .map_err(|error| Failure::new(format!("the supervisor's socket: {error}")))?;
-        if let Some(supervisor) = &supervisor {
-            supervisor.ready();
-        }
-        let scheme = if is_tls { "https" } else { "http" };
-        let stop = Arc::new(AtomicBool::new(false));
-        let loading = tokio::task::spawn_blocking({
-            let (state, stop) = (Arc::clone(&state), Arc::clone(&stop));
-            let url = format!("{scheme}://{address}/v1");
-            move || load_all(&config, place, &state, &url, &stop)
-        });
-        tokio::select! {
-            outcome = serve(server, &state, loading, &stop) => outcome,
-            never = stay_alive(&state, supervisor.as_ref()) => match never {},
-        }
-    });
-    runtime.shutdown_timeout(LOAD_STOP_TIMEOUT);
-    outcome
+    State::new(stores, clock, config.limits(), env!("CARGO_PKG_VERSION"))
+        .map_err(|error| Failure::new(format!("the system has no random numbers: {error}")))
 }
 
 fn open_vault(config: &Config, trusted: &Trusted) -> Result<Vault, Failure> {
@@ -154,6 +164,21 @@ fn cannot_listen(error: ListenError) -> Failure {
     Failure::new(error).hint(hint)
 }
 
+fn start_engine(config: &Config, place: &Place) -> Result<Engine, Failure> {
+    Engine::start(place.memory_bytes(config)?)
+        .map_err(|error| Failure::new(format!("the engine's thread cannot be started: {error}")))
+}
+
+/// The supervisor, where there is one, told that clients can connect.
+fn tell_supervisor() -> Result<Option<Supervisor>, Failure> {
+    let supervisor = Supervisor::of_this_program()
+        .map_err(|error| Failure::new(format!("the supervisor's socket: {error}")))?;
+    if let Some(supervisor) = &supervisor {
+        supervisor.ready();
+    }
+    Ok(supervisor)
+}
+
 /// Tells the supervisor that the runtime turns and the models can be asked for, for ever.
 async fn stay_alive(state: &Shared, supervisor: Option<&Supervisor>) -> Infallible {
     let period = supervisor.and_then(Supervisor::watchdog);
@@ -190,12 +215,13 @@ impl Signals {
     }
 }
 
-/// Runs until a signal comes, or until a model cannot be loaded. A second signal ends what still
-/// runs.
+/// Runs until a signal comes, until a model cannot be loaded, or until the device fails. A second
+/// signal ends what still runs.
 async fn serve(
     server: Server,
     state: &Shared,
     loading: JoinHandle<Result<(), Failure>>,
+    [fault, same_fault]: [impl Future<Output = String>; 2],
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
     let failed = |error| Failure::new(format!("signals cannot be received: {error}"));
@@ -225,10 +251,25 @@ async fn serve(
         tokio::select! {
             _ = stopped => {}
             failure = load_failed => outcome = Err(failure),
+            error = fault => {
+                stop.store(true, Ordering::Release);
+                outcome = Err(Failure::new(error).hint(
+                    "the server is to be started again, as its supervisor does; if it comes again \
+                     restart the box",
+                ));
+            }
         }
     };
+    // Who does not read what became of a request keeps nobody from starting again.
+    let late = async {
+        same_fault.await;
+        tokio::time::sleep(FAULT_DRAIN_TIMEOUT).await;
+    };
     let hurry = async {
-        let _ = hurried.await;
+        tokio::select! {
+            _ = hurried => {}
+            () = late => {}
+        }
     };
     tokio::select! {
         () = server.run_until(until, hurry) => {}
@@ -242,13 +283,11 @@ async fn serve(
 /// they are asked for.
 fn load_all(
     config: &Config,
-    place: Place,
+    (engine, place): (Engine, Place),
     state: &Shared,
     url: &str,
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
-    let engine = Engine::start(place.memory_bytes(config)?)
-        .map_err(|error| Failure::new(format!("the engine's thread cannot be started: {error}")))?;
     let bars = Arc::new(AtomicBool::new(true));
     let terms = Terms { engine, place, config: config.clone(), bars: Arc::clone(&bars) };
     let mut names = Names::default();

@@ -180,6 +180,13 @@ impl ApiError {
         ApiError { code: Some(CLOSING), ..ApiError::unavailable(message) }
     }
 
+    /// What models run on failed before the answer had ended.
+    pub fn device_failed() -> ApiError {
+        let message = "The device that the model runs on failed, so the answer is not whole. The \
+                       server starts again: try again shortly.";
+        ApiError { code: Some("device_failed"), ..ApiError::unavailable(message) }
+    }
+
     /// Nothing of what was staged may come in, today or later.
     pub fn nothing_to_take(message: impl Into<String>) -> ApiError {
         ApiError { code: Some("nothing_to_take"), ..ApiError::invalid(message) }

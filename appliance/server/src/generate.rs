@@ -216,6 +216,7 @@ pub(crate) fn ended(reason: EndReason, meter: &Meter) -> Result<&'static str, Ap
         EndReason::Closing => Err(ApiError::closing()),
         EndReason::Constraint(error) => Err(ApiError::grammar(&error)),
         EndReason::Failed(error) => Err(ApiError::internal(format!("The model failed: {error}."))),
+        EndReason::DeviceFailed(_) => Err(ApiError::device_failed()),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod constraints;
 mod embeddings;
+mod faults;
 mod prefixes;
 mod several;
 mod tiny;
