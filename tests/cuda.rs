@@ -225,15 +225,29 @@ fn without_a_gpu_that_can_the_cpu_computes_and_the_status_says_why() {
     assert!(!output.status.success() && told.contains("to be computed on a GPU"), "{told}");
 }
 
-/// What the device does not recover from is told, by its kernel's name where one failed.
+/// Of memory that does not suffice the start says so.
 #[test]
-fn faults_of_the_device_are_told_apart() {
-    let load = |fails: &str| {
+fn a_gpu_without_memory_is_told_of() {
+    let site = site("device = 'cuda'", &[("MOCK_CUDA_FAIL", "allocation:3")]);
+    let output = site.run(&["serve"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("the GPU has no"), "{told}");
+}
+
+/// A device that fails ends the request with an error, never half an answer for a whole one, and
+/// then the process, which a supervisor starts again.
+#[test]
+fn a_device_that_fails_ends_requests_and_then_the_process() {
+    for fails in ["launch:40", "synchronize:10"] {
         let site = site("device = 'cuda'", &[("MOCK_CUDA_FAIL", fails)]);
-        let output = site.run(&["serve"]);
-        assert!(!output.status.success(), "{fails}: {output:?}");
-        String::from_utf8_lossy(&output.stderr).into_owned()
-    };
-    let told = load("allocation:3");
-    assert!(told.contains("the GPU has no"), "{told}");
+        let served = site.serve_bare();
+        let client = served.client(&site.first_key());
+        let message = json!({"role": "user", "content": "Reverse the word lantern."});
+        let body = json!({"model": "redoubt-drill", "messages": [message], "temperature": 0});
+        let answer = client.post("/v1/chat/completions", &body.to_string());
+        assert_eq!(answer.status, 503, "{fails}: {}", answer.body);
+        assert_eq!(answer.json()["error"]["code"], "device_failed", "{fails}: {}", answer.body);
+        let (status, lines) = served.ended();
+        assert!(!status.success(), "{fails}: {status}, {lines:?}");
+    }
 }

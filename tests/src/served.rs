@@ -230,8 +230,16 @@ impl Served {
     ///
     /// # Panics
     /// When it does not end.
-    pub fn terminate(mut self) -> (ExitStatus, Vec<String>) {
+    pub fn terminate(self) -> (ExitStatus, Vec<String>) {
         self.ask_to_stop();
+        self.ended()
+    }
+
+    /// How it ended by itself, and every line that it printed.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn ended(mut self) -> (ExitStatus, Vec<String>) {
         while let Ok(line) = self.lines.recv_timeout(START_TIMEOUT) {
             self.seen.push(line);
         }
