@@ -121,17 +121,44 @@ fn check(path: &Path, dtype: DType, (precision, error_max, chunk): (Precision, f
     assert!(is_same, "{dtype}, {precision:?}: chunks of {chunk} beside another");
 }
 
-#[test]
-fn every_type_is_near_to_exact_and_the_same_beside_others() {
+/// The drill model in an element type.
+fn check_type(dtype: DType) {
     let drill = map::open(&places::repository().join("models/drill/drill.gguf")).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    for dtype in DType::ALL {
-        let path = folder.path().join(format!("{dtype}.gguf"));
-        written_gguf::requantize(&drill, dtype, &path).unwrap();
-        // Where nothing is rounded, both are one.
-        let roundings = &ROUNDINGS[usize::from(!Cuda::rounds(dtype))..];
-        roundings.iter().for_each(|rounding| check(&path, dtype, *rounding));
-    }
+    let path = folder.path().join("drill.gguf");
+    written_gguf::requantize(&drill, dtype, &path).unwrap();
+    // Where nothing is rounded, both are one.
+    let roundings = &ROUNDINGS[usize::from(!Cuda::rounds(dtype))..];
+    roundings.iter().for_each(|rounding| check(&path, dtype, *rounding));
+}
+
+macro_rules! types {
+    ($($name:ident $dtype:ident)*) => {
+        $(#[test]
+        fn $name() {
+            check_type(DType::$dtype);
+        })*
+
+        #[test]
+        fn every_type_has_its_test() {
+            assert_eq!([$(DType::$dtype),*].len(), DType::ALL.len());
+        }
+    };
+}
+types! {
+    type_f32 F32
+    type_f16 F16
+    type_bf16 BF16
+    type_q4_0 Q4_0
+    type_q4_1 Q4_1
+    type_q5_0 Q5_0
+    type_q5_1 Q5_1
+    type_q8_0 Q8_0
+    type_q2_k Q2_K
+    type_q3_k Q3_K
+    type_q4_k Q4_K
+    type_q5_k Q5_K
+    type_q6_k Q6_K
 }
 
 #[test]

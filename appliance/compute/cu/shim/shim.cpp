@@ -118,15 +118,17 @@ bool may_go_on(const Fiber& fiber, int thread) {
 
 void run_block(unsigned shared_bytes) {
     // What no thread has written is no number, and another one in every block.
+    static std::vector<uint32_t> garbage;
     static uint32_t seed = 1;
     shared.resize(shared_bytes + 64);
     shared_from = shared.data() + (-reinterpret_cast<uintptr_t>(shared.data()) & 15);
     unsigned char* guard = shared_from + shared_bytes;
-    for (size_t i = 0; i + 4 <= shared_bytes; i += 4) {
+    constexpr unsigned SHIFTS = 64;
+    while (garbage.size() < shared_bytes / 4 + SHIFTS) {
         seed = seed * 1664525u + 1013904223u;
-        uint32_t garbage = 0x7fc00000u | seed >> 10;
-        memcpy(shared_from + i, &garbage, 4);
+        garbage.push_back(0x7fc00000u | seed >> 10);
     }
+    memcpy(shared_from, garbage.data() + seed++ % SHIFTS, shared_bytes);
     memset(guard, 0xa5, 32);
     over = block_arrived = 0;
     for (int w = 0; w < threads / WARP; w++) warps[w].arrived = 0;
