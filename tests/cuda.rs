@@ -232,12 +232,8 @@ fn a_server_with_a_gpu_computes_there_and_says_so() {
 #[test]
 fn without_a_gpu_that_can_the_cpu_computes_and_the_status_says_why() {
     for (environment, settings, told) in [
-        (
-            [("MOCK_CUDA_CAPABILITY", "7.5")],
-            "",
-            "capability 7.5): compute capability 8.0 is the least",
-        ),
-        ([("MOCK_CUDA_DEVICES", "0")], "", "on the CPU (a CUDA driver without a GPU"),
+        ([("MOCK_CUDA_CAPABILITY", "7.5")], "", "capability 7.5, too old: 8.0 is the least"),
+        ([("MOCK_CUDA_DEVICES", "0")], "", "on the CPU (a CUDA 12.8 driver without a GPU"),
         ([("MOCK_CUDA_DEVICES", "2")], "device = 'cpu'", "on the CPU, as it is configured"),
     ] {
         let site = site(settings, &environment);

@@ -3,7 +3,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use compute::cuda::driver::{self, Device, Found};
+use compute::cuda::driver::{self, Device};
+use compute::cuda::found::Found;
 
 use crate::places;
 

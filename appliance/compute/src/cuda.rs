@@ -5,6 +5,7 @@
 //! Tables whose rows are taken one by one stay in the mapped file.
 
 pub mod driver;
+pub mod found;
 pub mod images;
 mod pack;
 mod steps;

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use compute::cuda::driver::{CAPABILITY_LEAST, Device, DeviceInfo, Found};
+use compute::cuda::driver::{CAPABILITY_LEAST, Device};
+use compute::cuda::found::{DeviceInfo, Found};
 use compute::cuda::{Cuda, images};
 use models::plan::Plan;
 
@@ -43,7 +44,7 @@ impl Place {
                     "{found} is not used: this program was built without CUDA kernels, run \
                      scripts/kernels and build it again"
                 ),
-                (None, _) => format!("{found}: compute capability 8.0 is the least"),
+                (None, _) => found.to_string(),
             },
             _ => found.to_string(),
         };

@@ -4,14 +4,15 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
-use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys::{self, CUdevice_attribute};
+use cudarc::driver::sys;
+
+use super::found::DeviceInfo;
 
 /// Compute capability below which kernels would lack instructions: Ampere.
 pub const CAPABILITY_LEAST: (u32, u32) = (8, 0);
@@ -82,93 +83,7 @@ pub fn stand_in(library: &Path) -> Result<(), libloading::Error> {
     Ok(())
 }
 
-/// What there is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Found {
-    /// No driver's library.
-    NoDriver,
-    /// A driver that has no GPU, and what it says.
-    NoDevice(String),
-    /// GPUs, in the driver's order.
-    Devices(Vec<DeviceInfo>),
-}
-
-/// A GPU.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeviceInfo {
-    /// The driver's number for it.
-    pub ordinal: i32,
-    /// Its name.
-    pub name: String,
-    /// Compute capability.
-    pub capability: (u32, u32),
-    /// Memory in all.
-    pub memory_bytes: usize,
-    /// Multiprocessors.
-    pub multiprocessors: u32,
-}
-
-impl Found {
-    /// Asks the driver.
-    pub fn look() -> Found {
-        // SAFETY: it loads the driver's library, which has no other preconditions.
-        if !unsafe { sys::is_culib_present() } {
-            return Found::NoDriver;
-        }
-        let devices = result::init().and_then(|()| {
-            let count = result::device::get_count()?;
-            (0..count).map(DeviceInfo::of).collect::<Result<Vec<_>, _>>()
-        });
-        match devices {
-            Ok(devices) if devices.is_empty() => Found::NoDevice("it lists none".to_owned()),
-            Ok(devices) => Found::Devices(devices),
-            Err(error) => Found::NoDevice(name_of(error)),
-        }
-    }
-}
-
-impl fmt::Display for Found {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Found::NoDriver => f.write_str("no CUDA driver"),
-            Found::NoDevice(why) => write!(f, "a CUDA driver without a GPU ({why})"),
-            Found::Devices(devices) => {
-                let of = |info: &DeviceInfo| {
-                    let gib = info.memory_bytes as f64 / (1u64 << 30) as f64;
-                    let (major, minor) = info.capability;
-                    format!("{} ({gib:.0} GiB, compute capability {major}.{minor})", info.name)
-                };
-                let devices: Vec<String> = devices.iter().map(of).collect();
-                f.write_str(&devices.join(", "))
-            }
-        }
-    }
-}
-
-impl DeviceInfo {
-    fn of(ordinal: i32) -> Result<DeviceInfo, DriverError> {
-        let device = result::device::get(ordinal)?;
-        let attribute = |which| {
-            // SAFETY: the driver gave the device out.
-            unsafe { result::device::get_attribute(device, which) }.map(|value| value.max(0) as u32)
-        };
-        Ok(DeviceInfo {
-            ordinal,
-            name: result::device::get_name(device)?,
-            capability: (
-                attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
-                attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
-            ),
-            // SAFETY: as above.
-            memory_bytes: unsafe { result::device::total_mem(device) }?,
-            multiprocessors: attribute(
-                CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
-            )?,
-        })
-    }
-}
-
-fn name_of(error: DriverError) -> String {
+pub(super) fn name_of(error: DriverError) -> String {
     let name = error.error_name().map(CStr::to_string_lossy);
     name.map_or_else(|_| format!("error {}", error.0 as u32), |name| name.into_owned())
 }

@@ -1,0 +1,224 @@
+//! What is there to compute on, and what becomes of a model whose GPU fails: on the driver for
+//! tests, which says what there is, and fails, as its environment has it. Each case is a process of
+//! its own, since what a driver is cannot be changed in one, and a GPU that failed stays so.
+
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+
+use std::pin::pin;
+use std::process::Command;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use compute::cuda::driver::{CudaError, Device};
+use compute::cuda::found::Found;
+use compute::cuda::{self, Cuda, images};
+use compute::{ComputeError, map};
+use e2e::{gpu, places};
+use engine::{
+    Config, EndReason, Engine, Event, Lane, Needs, Request, Sampling, Tenant, TokenStream,
+};
+
+/// Set in the processes that a test starts of itself.
+const IS_CASE: &str = "REDOUBT_TEST_CASE";
+const SAYS: &str = "says: ";
+const BLOCKS: usize = 16;
+/// Tokens of an answer, while which the device fails.
+const ANSWER_LEN: u32 = 100;
+
+/// Runs a test again as a case, on a driver of these settings; the lines that it says.
+fn case(test: &str, settings: &[(&str, &str)]) -> Vec<String> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(IS_CASE, "1");
+    let output = command.envs(settings.iter().copied()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{settings:?}: {text}{told}");
+    let says = |line: &str| line.split_once(SAYS).map(|(_, said)| said.to_owned());
+    text.lines().filter_map(says).collect()
+}
+
+fn is_case() -> bool {
+    std::env::var_os(IS_CASE).is_some()
+}
+
+fn say(what: impl std::fmt::Display) {
+    println!("{SAYS}{what}");
+}
+
+#[test]
+fn what_there_is_is_found() {
+    if is_case() {
+        gpu::take_driver();
+        return say(Found::look());
+    }
+    let check = |settings: &[(&str, &str)], expected: &str| {
+        assert_eq!(case("what_there_is_is_found", settings), [expected], "{settings:?}");
+    };
+    check(&[], "Mock GPU 0 (8 GiB, compute capability 9.0)");
+    check(&[("MOCK_CUDA_DEVICES", "0")], "a CUDA 12.8 driver without a GPU (CUDA_ERROR_NO_DEVICE)");
+    check(
+        &[
+            ("MOCK_CUDA_DEVICES", "2"),
+            ("MOCK_CUDA_CAPABILITY", "8.6"),
+            ("MOCK_CUDA_MEMORY_MIB", "24576"),
+        ],
+        "Mock GPU 0 (24 GiB, compute capability 8.6), Mock GPU 1 (24 GiB, compute capability 8.6)",
+    );
+    check(
+        &[("MOCK_CUDA_CAPABILITY", "7.5")],
+        "Mock GPU 0 (8 GiB, compute capability 7.5, too old: 8.0 is the least)",
+    );
+}
+
+fn opened() -> Result<Arc<Device>, CudaError> {
+    gpu::take_driver();
+    match Found::look() {
+        Found::Devices(devices) => Device::open(&devices[0]),
+        found => panic!("{found}"),
+    }
+}
+
+/// The image of every architecture has the kernels of every source, and so has what others compile.
+#[test]
+fn a_device_gets_kernels_or_is_refused_by_name() {
+    if is_case() {
+        let loaded = opened().and_then(|device| {
+            ["rows", "linear", "attention"]
+                .iter()
+                .try_for_each(|source| images::load(&device, source).map(drop))?;
+            images::load(&device, "rows")?.kernel("add").map(drop)?;
+            images::load(&device, "rows")?.kernel("nobody").map(drop)
+        });
+        return say(loaded.unwrap_err());
+    }
+    let check = |capability, expected: &str| {
+        let settings = [("MOCK_CUDA_CAPABILITY", capability)];
+        let said = case("a_device_gets_kernels_or_is_refused_by_name", &settings);
+        assert_eq!(said, [expected], "{capability}");
+    };
+    for capability in ["8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "11.0", "12.1", "13.0"] {
+        let lacks =
+            "the CUDA kernels lack 'nobody': run scripts/kernels, and build the program again";
+        check(capability, lacks);
+    }
+    check("7.5", "the GPU 'Mock GPU 0' has compute capability 7.5; 8.0 (Ampere) is the least");
+}
+
+/// Memory that is not there is said, with its bytes, and is no failure of the device.
+#[test]
+fn memory_that_a_device_does_not_have_is_said() {
+    if is_case() {
+        let device = opened().unwrap();
+        for _ in 0..2 {
+            match device.upload(&vec![7u8; 2 << 20]) {
+                Err(error) => {
+                    let told = error.to_string();
+                    say(format!("{told}: {}", ComputeError::from(error).is_of_device()));
+                }
+                Ok(memory) => {
+                    let mut found = [0; 3];
+                    memory.read((2 << 20) - 3, &mut found).unwrap();
+                    say(format!("{found:?}"));
+                }
+            }
+        }
+        return;
+    }
+    let check = |settings: &[(&str, &str)], expected: [&str; 2]| {
+        let said = case("memory_that_a_device_does_not_have_is_said", settings);
+        assert_eq!(said, expected, "{settings:?}");
+    };
+    let refused = "the GPU has no 2097152 bytes left; serve fewer or smaller models, or a shorter \
+                   context: false";
+    check(&[], ["[7, 7, 7]"; 2]);
+    check(&[("MOCK_CUDA_MEMORY_MIB", "1")], [refused; 2]);
+    check(&[("MOCK_CUDA_FAIL", "allocation:1")], [refused, "[7, 7, 7]"]);
+}
+
+fn request(first: u32) -> Request {
+    Request {
+        prompt: (first..first + 20).collect(),
+        tokens_max: ANSWER_LEN,
+        stop_tokens: Vec::new(),
+        sampling: Sampling { seed: 1, ..Sampling::default() },
+        logprobs: None,
+        prompt_logprobs: None,
+        embeds: false,
+        tenant: Tenant([7; 32]),
+        lane: Lane::Normal,
+        deadline: None,
+    }
+}
+
+/// How many tokens came, and how it ended.
+fn drain(mut stream: TokenStream) -> (u32, EndReason) {
+    let mut tokens = 0;
+    loop {
+        match stream.next_blocking().unwrap() {
+            Event::Token(_) => tokens += 1,
+            Event::End(reason) => return (tokens, reason),
+            _ => {}
+        }
+    }
+}
+
+/// How the engine says that the device failed; waits for it, but not for ever.
+fn fault_of(engine: &Engine, patience: Duration) -> String {
+    let (mut fault, until) = (pin!(engine.fault()), Instant::now() + patience);
+    while Instant::now() < until {
+        if let Poll::Ready(error) = fault.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return error;
+        }
+        std::thread::yield_now();
+    }
+    "no fault".to_owned()
+}
+
+/// Serves two requests at once and one that waits, and says what became of each.
+fn serve_three() {
+    let device = opened().unwrap();
+    let weights = map::open(&places::repository().join("models/drill/drill.gguf")).unwrap();
+    let plan = models::family::plan(&weights).unwrap();
+    let settings = cuda::Settings::default();
+    let model = Cuda::load(&device, &plan, &weights, settings, BLOCKS, &mut |_| {}).unwrap();
+    let cache_bytes = Cuda::cache_bytes(&plan, BLOCKS) as u64;
+    let engine = Engine::start(cache_bytes).unwrap();
+    let reservation = engine.reserve(Needs { weight_bytes: 0, cache_bytes }).unwrap();
+    let config = Config {
+        context_len: usize::MAX,
+        running_max: 2,
+        queue_len_max: 8,
+        chunk_len_max: 64,
+        draft_len_max: 0,
+        draft_running_max: 0,
+    };
+    let handle = engine.add(Box::new(model), config, reservation);
+    let streams: Vec<_> = [1, 100, 200].map(|first| handle.submit(request(first)).unwrap()).into();
+    for (tokens, reason) in streams.into_iter().map(drain) {
+        let is_whole = tokens == ANSWER_LEN;
+        assert_eq!(is_whole, reason == EndReason::Length, "{tokens} tokens, {reason:?}");
+        say(format!("{reason:?}"));
+    }
+    say(fault_of(&engine, Duration::from_secs(1)));
+    say(format!("{:?}", handle.submit(request(1)).err()));
+}
+
+/// A GPU that fails in the middle of answers: none is reported as whole, nothing more is taken.
+#[test]
+fn a_gpu_that_fails_ends_every_request() {
+    if is_case() {
+        return serve_three();
+    }
+    let case = |settings: &[(&str, &str)]| case("a_gpu_that_fails_ends_every_request", settings);
+    assert_eq!(case(&[]), ["Length", "Length", "Length", "no fault", "None"]);
+    let check = |fails: &str, word: &str| {
+        let said = case(&[("MOCK_CUDA_FAIL", fails)]);
+        assert!(said[3].contains(word), "{fails}: {said:?}");
+        let expected = format!("{:?}", EndReason::DeviceFailed(said[3].clone()));
+        assert!(said[..3].iter().all(|end| *end == expected), "{fails}: {said:?}");
+        assert_eq!(said[4], "Some(Closing)", "{fails}");
+    };
+    check("launch:2000", "cannot be launched: CUDA_ERROR_LAUNCH_FAILED");
+    check("synchronize:150", "it computes: CUDA_ERROR_ILLEGAL_ADDRESS");
+}
