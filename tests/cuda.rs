@@ -27,7 +27,7 @@ const LEN_SHORT: usize = 10;
 fn cuda(weights: &Weights, precision: Precision) -> Cuda {
     let plan = models::family::plan(weights).unwrap();
     assert!(Cuda::fits(&plan));
-    let settings = cuda::Settings { precision };
+    let settings = cuda::Settings { precision, ..cuda::Settings::default() };
     Cuda::load(&gpu::device(), &plan, weights, settings, BLOCKS, &mut |_| {}).unwrap()
 }
 
@@ -119,6 +119,11 @@ fn check(path: &Path, dtype: DType, (precision, error_max, chunk): (Precision, f
     let beside = beside.run(&mut cuda(&weights, precision), chunk).remove(0);
     let is_same = bits(&beside) == bits(&found);
     assert!(is_same, "{dtype}, {precision:?}: chunks of {chunk} beside another");
+    let settings = cuda::Settings { precision, is_direct: true };
+    let mut direct =
+        Cuda::load(&gpu::device(), &plan, &weights, settings, BLOCKS, &mut |_| {}).unwrap();
+    let is_same = bits(&alone.run(&mut direct, len)[0]) == bits(&found);
+    assert!(is_same, "{dtype}, {precision:?}: every kernel by itself");
 }
 
 /// The drill model in an element type.

@@ -9,17 +9,18 @@ constexpr int CHUNK = 128;
 
 // Grids are (rows, heads). `queries` and `out` are (rows, heads, head_dim); caches as kv_write has them.
 // A row sees positions of its sequence, whose blocks are row `sequences[row]` of `tables`, from
-// `firsts[row]` to `lasts[row]`.
+// `firsts[row]` to `lasts[row]`. How many blocks a row of `tables` has is in the device's memory, since it
+// changes from step to step.
 extern "C" __global__ void __launch_bounds__(THREADS)
 attention(const float* queries, const uint16_t* key_cache, const uint16_t* value_cache, float* out,
-          const int* sequences, const int* firsts, const int* lasts, const int* tables, int heads,
-          int kv_heads, int head_dim, int block_len, int blocks_max, float scale) {
+          const int* sequences, const int* firsts, const int* lasts, const int* tables,
+          const int* blocks_max, int heads, int kv_heads, int head_dim, int block_len, float scale) {
     SHARED(float, room);
     float* query = room;
     float* scores = room + (head_dim + 3) / 4 * 4;
     int row = blockIdx.x, head = blockIdx.y, kv_head = head / (heads / kv_heads);
     int first = firsts[row], last = lasts[row];
-    const int* table = tables + static_cast<size_t>(sequences[row]) * blocks_max;
+    const int* table = tables + static_cast<size_t>(sequences[row]) * *blocks_max;
     size_t at = (static_cast<size_t>(row) * heads + head) * head_dim;
     for (int i = threadIdx.x; i < head_dim; i += THREADS) query[i] = queries[at + i];
     __syncthreads();

@@ -24,11 +24,15 @@ use crate::cpu::{Precision, precise};
 use crate::executor::Executor;
 use crate::limits::{Limits, merged, places};
 use crate::tables;
-use driver::{Arg, CudaError, Device, Grid, Kernel, Memory};
+use driver::{Arg, CudaError, Device, Graph, Grid, Kernel, Memory};
 use weights::{Loaded, Matrix};
 
 /// Rows that are computed at once, at most; a step of more is computed in parts.
 const ROWS_MAX: usize = 512;
+/// Steps of so many rows at most are filled up to a power of two, and launched as one graph.
+const GRAPH_ROWS_MAX: usize = 64;
+/// Room for block tables, to begin with.
+const TABLES_LEN: usize = 4096;
 /// Rows whose logits are computed at once, at most.
 const OUTPUTS_MAX: usize = 64;
 /// Eight rows of a batch fill a tensor core's instruction.
@@ -44,6 +48,8 @@ const WARPS: usize = THREADS / 32;
 pub struct Settings {
     /// How inputs of products are rounded.
     pub precision: Precision,
+    /// Whether every kernel of a step is launched by itself, for comparison.
+    pub is_direct: bool,
 }
 
 /// A model, loaded.
@@ -64,6 +70,10 @@ pub struct Cuda {
     /// Products that go to these slots are wanted precisely.
     precise: BTreeSet<usize>,
     step: StepInputs,
+    /// The launches of all layers, by how many rows; none where every kernel is launched by itself.
+    graphs: Option<BTreeMap<usize, Graph>>,
+    /// The slots are those of the gathered rows.
+    are_swapped: bool,
 }
 
 /// How the inputs of a product are rounded.
@@ -102,7 +112,7 @@ struct StepInputs {
     turns: Vec<Memory<f32>>,
     /// Block ids, row by row of `blocks_max`.
     tables: Memory<i32>,
-    blocks_max: usize,
+    blocks_max: Memory<i32>,
 }
 
 impl Cuda {
@@ -153,7 +163,8 @@ impl Cuda {
             has_logits: head.is_some(),
         };
         let caches = plan.caches.iter().map(|info| {
-            let len = blocks * info.kv_heads * BLOCK_LEN * info.head_dim;
+            // One more, for rows that fill a step up.
+            let len = (blocks + 1) * info.kv_heads * BLOCK_LEN * info.head_dim;
             Ok((device.zeros(len)?, device.zeros(len)?))
         });
         let slots = || -> Result<Vec<Memory<f32>>, CudaError> {
@@ -179,9 +190,11 @@ impl Cuda {
                 lasts: device.memory(ROWS_MAX)?,
                 which: device.memory(ROWS_MAX)?,
                 turns: turns.collect::<Result<_, CudaError>>()?,
-                tables: device.memory(0)?,
-                blocks_max: 0,
+                tables: device.memory(TABLES_LEN)?,
+                blocks_max: device.memory(1)?,
             },
+            graphs: (!settings.is_direct).then(BTreeMap::new),
+            are_swapped: false,
             plan: Arc::new(plan.clone()),
             device: Arc::clone(device),
             kernels,
@@ -229,17 +242,22 @@ impl Cuda {
     }
 
     /// Tells the device of the rows: where their keys and values go, what they see, how they turn.
-    fn begin(&mut self, rows: &[Row], batch: &Batch<'_>) -> Result<(), CudaError> {
-        let numbers = |of: &dyn Fn(&Row) -> usize| -> Vec<i32> {
-            rows.iter().map(|row| of(row) as i32).collect()
+    /// Rows up to `filled` see the first position of the first sequence, and go where nobody looks.
+    fn begin(&mut self, rows: &[Row], filled: usize, batch: &Batch<'_>) -> Result<(), CudaError> {
+        let nobodys = self.limits.blocks * BLOCK_LEN;
+        let filled_with = |of: &dyn Fn(&Row) -> usize, other: usize| -> Vec<i32> {
+            let mut numbers: Vec<i32> = rows.iter().map(|row| of(row) as i32).collect();
+            numbers.resize(filled, other as i32);
+            numbers
         };
+        let numbers = |of: &dyn Fn(&Row) -> usize| filled_with(of, 0);
         let cell = |row: &Row| {
             let position = row.position as usize;
             let block = batch.tables[row.sequence as usize][position / BLOCK_LEN];
             block as usize * BLOCK_LEN + position % BLOCK_LEN
         };
         let step = &mut self.step;
-        step.cells.write(0, &numbers(&cell))?;
+        step.cells.write(0, &filled_with(&cell, nobodys))?;
         step.sequences.write(0, &numbers(&|row| row.sequence as usize))?;
         step.lasts.write(0, &numbers(&|row| row.position as usize))?;
         for (window, firsts) in &mut step.firsts {
@@ -255,7 +273,8 @@ impl Cuda {
                 let angles = rope.angles_per_position.iter();
                 angles.flat_map(move |angle| <[f32; 2]>::from((position * angle).sin_cos()))
             };
-            let values: Vec<f32> = rows.iter().flat_map(of).collect();
+            let mut values: Vec<f32> = rows.iter().flat_map(of).collect();
+            values.resize(filled * 2 * rope.angles_per_position.len(), 0.0);
             turns.write(0, &values)?;
         }
         Ok(())
@@ -270,8 +289,12 @@ impl Cuda {
         }
         if self.step.tables.len() < values.len() {
             self.step.tables = self.device.memory(values.len().next_power_of_two())?;
+            // They read where the tables were.
+            if let Some(graphs) = &mut self.graphs {
+                graphs.clear();
+            }
         }
-        self.step.blocks_max = longest;
+        self.step.blocks_max.write(0, &[longest as i32])?;
         self.step.tables.write(0, &values)
     }
 
@@ -283,10 +306,18 @@ impl Cuda {
         rows: &[Row],
         computed: &mut Computed,
     ) -> Result<(), ComputeError> {
-        self.begin(rows, batch)?;
+        if std::mem::take(&mut self.are_swapped) {
+            std::mem::swap(&mut self.slots, &mut self.gathered);
+        }
         let plan = Arc::clone(&self.plan);
-        for step in plan.embed.iter().chain(plan.layers.iter().flatten()) {
+        let filled = self.filled(rows.len());
+        self.begin(rows, filled.unwrap_or(rows.len()), batch)?;
+        for step in &plan.embed {
             self.run(step, rows)?;
+        }
+        match filled {
+            Some(filled) => self.launch_layers(filled)?,
+            None => plan.layers.iter().flatten().try_for_each(|step| self.run(step, rows))?,
         }
         let of_part = |wanted: &[u32]| -> Vec<u32> {
             let range = from as u32..(from + rows.len()) as u32;
@@ -306,6 +337,30 @@ impl Cuda {
         self.read_logits(&kept, &outputs, &mut computed.logits)
     }
 
+    /// How many rows a step of so many is filled up to, where a graph is launched for it.
+    fn filled(&self, rows: usize) -> Option<usize> {
+        let is_of_file = self.plan.layers.iter().flatten().any(steps::takes_rows);
+        let may = self.graphs.is_some() && rows <= GRAPH_ROWS_MAX && !is_of_file;
+        may.then(|| rows.next_power_of_two())
+    }
+
+    /// Launches all layers over so many rows as one graph, which is recorded the first time.
+    fn launch_layers(&mut self, rows: usize) -> Result<(), CudaError> {
+        let Some(mut graphs) = self.graphs.take() else {
+            unreachable!("rows are filled up for graphs alone");
+        };
+        if !graphs.contains_key(&rows) {
+            let layers = || {
+                let steps = self.plan.layers.iter().flatten();
+                steps.into_iter().try_for_each(|step| self.launch_step(step, rows))
+            };
+            graphs.insert(rows, self.device.record(layers)?);
+        }
+        let launched = graphs[&rows].launch();
+        self.graphs = Some(graphs);
+        launched
+    }
+
     /// From here on the slots hold these of their rows alone.
     fn keep(&mut self, kept: &[u32]) -> Result<(), CudaError> {
         let which: Vec<i32> = kept.iter().map(|&row| row as i32).collect();
@@ -321,6 +376,7 @@ impl Cuda {
             self.launch("take_rows", rows_grid(kept.len(), 0), &args)?;
         }
         std::mem::swap(&mut self.slots, &mut self.gathered);
+        self.are_swapped = !self.are_swapped;
         Ok(())
     }
 

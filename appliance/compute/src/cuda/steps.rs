@@ -59,12 +59,19 @@ impl Cuda {
                 let take = |table: &Stored, width, values: &mut [f32]| {
                     table.take(rows.iter().map(|row| row.token as usize), width, values)
                 };
-                self.fill_rows(*table, *out, count, take)?;
+                self.fill_rows(*table, *out, count, take)
             }
             Step::AddPosition { table, into } => {
-                self.add_from(*table, *into, count, |row| rows[row].position as usize)?;
+                self.add_from(*table, *into, count, |row| rows[row].position as usize)
             }
-            Step::AddRow { table, row, into } => self.add_from(*table, *into, count, |_| *row)?,
+            Step::AddRow { table, row, into } => self.add_from(*table, *into, count, |_| *row),
+            step => Ok(self.launch_step(step, count)?),
+        }
+    }
+
+    /// Launches a step that takes nothing from the file, over `count` rows.
+    pub(super) fn launch_step(&self, step: &Step, count: usize) -> Result<(), CudaError> {
+        match step {
             Step::LayerNorm { weight, bias, input, out, eps } => {
                 self.norm("layer_norm", (*input, *out), &[*weight, *bias], *eps, count)?;
             }
@@ -110,6 +117,7 @@ impl Cuda {
                 let args = [self.slot(*into), self.slot(*input), Arg::count(all)];
                 self.launch("add", elements_grid(all), &args)?;
             }
+            step => unreachable!("{step:?} takes rows of a table"),
         }
         Ok(())
     }
@@ -238,11 +246,11 @@ impl Cuda {
             self.step.firsts[&info.window.unwrap_or(0)].at(0),
             self.step.lasts.at(0),
             self.step.tables.at(0),
+            self.step.blocks_max.at(0),
             Arg::count(heads),
             Arg::count(info.kv_heads),
             Arg::count(info.head_dim),
             Arg::count(BLOCK_LEN),
-            Arg::count(self.step.blocks_max),
             Arg::Float(scale),
         ];
         let shared_bytes = 4 * (info.head_dim.next_multiple_of(4) + CHUNK);
@@ -354,6 +362,11 @@ impl Cuda {
         let blocks = (matrix.rows.div_ceil(WARPS), count);
         self.launch(name, Grid { blocks, threads: THREADS, shared_bytes: 0 }, &args)
     }
+}
+
+/// Whether a step takes rows of a table out of the file.
+pub(super) fn takes_rows(step: &Step) -> bool {
+    matches!(step, Step::Embed { .. } | Step::AddPosition { .. } | Step::AddRow { .. })
 }
 
 /// A thread for each element.
