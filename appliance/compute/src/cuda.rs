@@ -11,6 +11,7 @@ mod pack;
 mod steps;
 mod weights;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -349,14 +350,16 @@ impl Cuda {
         let Some(mut graphs) = self.graphs.take() else {
             unreachable!("rows are filled up for graphs alone");
         };
-        if !graphs.contains_key(&rows) {
-            let layers = || {
+        let recorded = match graphs.entry(rows) {
+            Entry::Occupied(recorded) => Ok(recorded.into_mut()),
+            Entry::Vacant(place) => {
                 let steps = self.plan.layers.iter().flatten();
-                steps.into_iter().try_for_each(|step| self.launch_step(step, rows))
-            };
-            graphs.insert(rows, self.device.record(layers)?);
-        }
-        let launched = graphs[&rows].launch();
+                let launches =
+                    || steps.into_iter().try_for_each(|step| self.launch_step(step, rows));
+                self.device.record(launches).map(|graph| place.insert(graph))
+            }
+        };
+        let launched = recorded.and_then(|graph| graph.launch());
         self.graphs = Some(graphs);
         launched
     }
