@@ -94,9 +94,12 @@ def pack(images, out):
         lines.append(f"{target} {source} {len(data)} {len(packed)} {len(image)}")
         data += packed
     head = "\n".join([f"{MAGIC} {len(lines)}", *lines, ""])
-    part = out.with_suffix(".part")
-    part.write_bytes(head.encode() + data)
-    part.replace(out)
+    whole = head.encode() + data
+    # One that is the same stays, so that nothing is built anew.
+    if not out.exists() or out.read_bytes() != whole:
+        part = out.with_suffix(".part")
+        part.write_bytes(whole)
+        part.replace(out)
     print(f"{out}: {len(images)} images, {sum(map(len, images.values())):,} bytes, "
           f"{out.stat().st_size:,} packed")
 
@@ -126,7 +129,8 @@ def main():
     table = "\n".join([*lines[:2], *sorted(lines[2:]), ""])
     if given.check and given.table.read_text() != table:
         sys.exit(f"{given.table} is not what the kernels take: run scripts/kernels, and look at it")
-    given.table.write_text(table)
+    if not given.table.exists() or given.table.read_text() != table:
+        given.table.write_text(table)
     pack(images, given.out)
 
 

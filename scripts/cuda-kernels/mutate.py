@@ -17,7 +17,7 @@ import tomllib
 from pathlib import Path
 
 SOURCES = Path("appliance/compute/cu")
-TIMEOUT_S = 240
+TIMEOUT_S = 400
 
 
 def mutated(mutation, folder):
