@@ -265,11 +265,23 @@ fn a_gpu_without_memory_is_told_of() {
     assert!(!output.status.success() && told.contains("the GPU has no"), "{told}");
 }
 
+/// A GPU that does not say of the drill model what the CPU says is none to serve on.
+#[test]
+fn a_gpu_that_fails_its_first_test_is_not_used() {
+    let site = site("", &[("MOCK_CUDA_FAIL", "launch:40")]);
+    let served = site.serve_bare();
+    let told = status(&site);
+    assert!(told.contains("on the CPU (Mock GPU 0"), "{told}");
+    let (ended, lines) = served.terminate();
+    assert!(ended.success(), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("ERROR Mock GPU 0")), "{lines:?}");
+}
+
 /// A device that fails ends the request with an error, never half an answer for a whole one, and
 /// then the process, which a supervisor starts again.
 #[test]
 fn a_device_that_fails_ends_requests_and_then_the_process() {
-    for fails in ["launch:40", "synchronize:10"] {
+    for fails in ["launch:600", "synchronize:60"] {
         let site = site("device = 'cuda'", &[("MOCK_CUDA_FAIL", fails)]);
         let served = site.serve_bare();
         let client = served.client(&site.first_key());

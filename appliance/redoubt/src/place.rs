@@ -1,18 +1,28 @@
 //! Where models are computed: on a GPU where there is one that this program has kernels for, else
-//! on the CPU. Which it is, and why, is told at the start and in the status.
+//! on the CPU. Which it is, and why, is told at the start and in the status. A GPU has to compute the
+//! drill model as the CPU does before anything is computed on it.
 
 use std::sync::Arc;
 
+use compute::ComputeError;
+use compute::batch::{Batch, Row};
+use compute::cpu::{self, Cpu};
 use compute::cuda::driver::{CAPABILITY_LEAST, Device};
 use compute::cuda::found::{DeviceInfo, Found};
-use compute::cuda::{Cuda, images};
+use compute::cuda::{self, Cuda, images};
+use compute::executor::Executor;
 use models::plan::Plan;
 
 use crate::config::{Config, DeviceChoice};
+use crate::drill;
 use crate::failure::Failure;
 
 /// Of a GPU's free memory, what models get; the rest is for what steps compute, and for others.
 const SHARE_PERCENT: u64 = 90;
+/// Rows of the drill model that a GPU computes as the CPU does, or is not used.
+const TESTED_LEN: u32 = 20;
+/// How far it may be off: both round alike, and sum in other orders.
+const OFF_MAX: f32 = 2e-3;
 
 /// Where models are computed.
 #[derive(Clone)]
@@ -39,7 +49,13 @@ impl Place {
         let found = Found::look();
         let why_not = match &found {
             Found::Devices(devices) => match (best(devices), images::are_there()) {
-                (Some(device), true) => return Place::on(device),
+                (Some(device), true) => match Place::on(device) {
+                    Err(failure) if config.device == DeviceChoice::Auto => {
+                        tracing::error!("{failure}");
+                        format!("{found} is not used, see the log")
+                    }
+                    tried => return tried,
+                },
                 (Some(_), false) => format!(
                     "{found} is not used: this program was built without CUDA kernels, run \
                      scripts/kernels and build it again"
@@ -59,12 +75,19 @@ impl Place {
 
     fn on(info: &DeviceInfo) -> Result<Place, Failure> {
         let told = Found::Devices(vec![info.clone()]).to_string();
-        let failed = |error| {
+        let failed = |error: ComputeError| {
             Failure::new(format!("{told}: {error}"))
                 .hint("'device = \"cpu\"' in the configuration does without the GPU")
         };
-        let gpu = Device::open(info).map_err(failed)?;
-        Ok(Place { gpu: Some(gpu), told })
+        let gpu = Device::open(info).map_err(|error| failed(error.into()))?;
+        match off_by(&gpu).map_err(failed)? {
+            off if off <= OFF_MAX => Ok(Place { gpu: Some(gpu), told }),
+            off => {
+                let error = format!("{told} computes wrongly: it is off by {off:.1e} of the CPU");
+                Err(Failure::new(error)
+                    .hint("the GPU or its driver is damaged, or this program's kernels are"))
+            }
+        }
     }
 
     /// For people.
@@ -86,6 +109,35 @@ impl Place {
         let free = gpu.free_bytes().map_err(Failure::new)? as u64 / 100 * SHARE_PERCENT;
         Ok(config.memory_limit_bytes().map_or(free, |limit| limit.min(free)))
     }
+}
+
+/// How far the drill model's logits are from the CPU's, against the largest of them.
+fn off_by(gpu: &Arc<Device>) -> Result<f32, ComputeError> {
+    let weights = drill::weights();
+    let plan = models::family::plan(&weights).expect("the drill model has a plan");
+    let mut none = |_| ();
+    let table: [u32; 2] = [1, 0];
+    let cpu = Cpu::load(&plan, &weights, cpu::Settings::default(), table.len(), &mut none)?;
+    let cuda = cuda::Settings::default();
+    let cuda = Cuda::load(gpu, &plan, &weights, cuda, table.len(), &mut none)?;
+    // More rows than one tile of them has, then one alone.
+    let row = |position: u32| Row { token: 300 + 7 * position, position, sequence: 0 };
+    let rows: Vec<Row> = (0..TESTED_LEN).map(row).collect();
+    let run = |mut model: Box<dyn Executor>| -> Result<Vec<f32>, ComputeError> {
+        let mut logits = Vec::new();
+        for rows in [&rows[..rows.len() - 1], &rows[rows.len() - 1..]] {
+            let outputs: Vec<u32> = (0..rows.len() as u32).collect();
+            let batch = Batch { rows, tables: &[&table], outputs: &outputs, hidden: &[] };
+            logits.extend(model.step(&batch)?.logits.values);
+        }
+        Ok(logits)
+    };
+    let (expected, found) = (run(Box::new(cpu))?, run(Box::new(cuda))?);
+    let largest = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
+    let off = expected.iter().zip(&found).map(|(a, b)| (a - b).abs());
+    // What is no number is far off.
+    let farthest = off.fold(0f32, |most, off| if off <= most { most } else { off });
+    Ok(if farthest.is_finite() { farthest / largest } else { f32::INFINITY })
 }
 
 /// The one with the most memory among those that kernels are made for.
