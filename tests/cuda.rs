@@ -274,14 +274,14 @@ fn a_gpu_that_fails_its_first_test_is_not_used() {
     assert!(told.contains("on the CPU (Mock GPU 0"), "{told}");
     let (ended, lines) = served.terminate();
     assert!(ended.success(), "{lines:?}");
-    assert!(lines.iter().any(|line| line.contains("ERROR Mock GPU 0")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("9.0): the GPU fails while")), "{lines:?}");
 }
 
 /// A device that fails ends the request with an error, never half an answer for a whole one, and
 /// then the process, which a supervisor starts again.
 #[test]
 fn a_device_that_fails_ends_requests_and_then_the_process() {
-    for fails in ["launch:600", "synchronize:60"] {
+    for fails in ["launch:600", "late:600"] {
         let site = site("device = 'cuda'", &[("MOCK_CUDA_FAIL", fails)]);
         let served = site.serve_bare();
         let client = served.client(&site.first_key());

@@ -30,7 +30,8 @@ def mutated(mutation, folder):
         sys.exit(f"'{mutation['what']}': its text does not stand once in {mutation['file']}")
     path.write_text(text.replace(mutation["from"], mutation["to"]))
     shutil.copytree("scripts", folder / "scripts")
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(folder / "target")}
+    # A mistake may leave something unused.
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(folder / "target"), "MOCK_CXXFLAGS": ""}
     subprocess.run([folder / "scripts/kernels", "--mock"], check=True, env=environment)
     return folder / "target/mock/libcuda.so.1"
 

@@ -1,6 +1,6 @@
 //! Where models are computed: on a GPU where there is one that this program has kernels for, else
-//! on the CPU. Which it is, and why, is told at the start and in the status. A GPU has to compute the
-//! drill model as the CPU does before anything is computed on it.
+//! on the CPU. Which it is, and why, is told at the start and in the status. A GPU has to compute
+//! the drill model as the CPU does before anything is computed on it.
 
 use std::sync::Arc;
 

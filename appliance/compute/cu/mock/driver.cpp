@@ -5,7 +5,8 @@
 //
 // MOCK_CUDA_DEVICES is how many there are (1), MOCK_CUDA_CAPABILITY what they can do (9.0),
 // MOCK_CUDA_MEMORY_MIB how much each has (8192), MOCK_CUDA_FAIL what fails: "allocation:N", "launch:N"
-// or "synchronize:N" is the N-th of these, from 1 on; after a launch has failed all calls do.
+// "late:N" (a launch, of which the next call tells) or "synchronize:N" is the N-th of these, from 1 on;
+// after a launch has failed all calls do.
 #include "../shim/shim.h"
 
 #include <cstdio>
@@ -360,6 +361,10 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
     }
     return perform(stream, [=]() mutable {
         if (fails("launch")) return sticky = LAUNCH_FAILED;
+        if (fails("late")) {
+            sticky = LAUNCH_FAILED;
+            return int(SUCCESS);
+        }
         std::vector<void*> at;
         for (auto& value : values) at.push_back(value.data());
         shim::launch(*of->entry, {gx, gy, gz}, {bx, by, bz}, shared_bytes, at.data());
