@@ -28,7 +28,7 @@ fn cuda(weights: &Weights, precision: Precision) -> Cuda {
     let plan = models::family::plan(weights).unwrap();
     assert!(Cuda::fits(&plan));
     let settings = cuda::Settings { precision, ..cuda::Settings::default() };
-    Cuda::load(&gpu::device(), &plan, weights, settings, BLOCKS, &mut |_| {}).unwrap()
+    Cuda::load(&gpu::device(), &plan, weights, &settings, BLOCKS, &mut |_| {}).unwrap()
 }
 
 /// Sequences of these tokens, of which the table says where each lies.
@@ -119,9 +119,9 @@ fn check(path: &Path, dtype: DType, (precision, error_max, chunk): (Precision, f
     let beside = beside.run(&mut cuda(&weights, precision), chunk).remove(0);
     let is_same = bits(&beside) == bits(&found);
     assert!(is_same, "{dtype}, {precision:?}: chunks of {chunk} beside another");
-    let settings = cuda::Settings { precision, is_direct: true };
+    let settings = cuda::Settings { precision, is_direct: true, ..cuda::Settings::default() };
     let mut direct =
-        Cuda::load(&gpu::device(), &plan, &weights, settings, BLOCKS, &mut |_| {}).unwrap();
+        Cuda::load(&gpu::device(), &plan, &weights, &settings, BLOCKS, &mut |_| {}).unwrap();
     // Rows do not see those after them.
     let begun = [text[..LEN_SHORT].to_vec()];
     let begun = Texts { tokens: &begun, tables: &tables }.run(&mut direct, LEN_SHORT).remove(0);
@@ -232,9 +232,44 @@ fn a_server_with_a_gpu_computes_there_and_says_so() {
         let fingerprint = answer["system_fingerprint"].as_str().unwrap();
         assert!(fingerprint.contains("/cuda/sm_86/"), "{fingerprint}");
     }
-    let told = "computes  on Mock GPU 0 (8 GiB, compute capability 8.6)";
+    let told = "computes  on Mock GPU 0 (8 GiB, compute capability 8.6); all 48 kernels passed";
     let status = status(&site);
     assert!(status.contains(told), "{status}");
+    let output = site.run(&["gpu", "test"]);
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && table.lines().count() == 49, "{table}");
+}
+
+/// Slower kernels stand in for what a GPU gets wrong, and both are told; the test is kept, and run
+/// again where the GPU is another.
+#[test]
+fn a_kernel_that_fails_its_test_is_done_without() {
+    let name = "linear_q8_0_8_4";
+    let mut site = site("device = 'cuda'", &[("MOCK_CUDA_SKIP", name)]);
+    let told = "1 of 48 kernels failed the test of 20";
+    let serve = |site: &Site| {
+        let served = site.serve_bare();
+        let client = served.client(&site.first_key());
+        let message = json!({"role": "user", "content": "Reverse the word lantern."});
+        let body = json!({"model": "redoubt-drill", "messages": [message], "temperature": 0});
+        let answer = client.post("/v1/chat/completions", &body.to_string()).json();
+        assert_eq!(answer["choices"][0]["message"]["content"], "nretnal", "{answer}");
+        status(site)
+    };
+    let said = serve(&site);
+    assert!(said.contains(told) && said.contains(&format!("stand in: {name}")), "{said}");
+    let output = site.run(&["gpu", "test"]);
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success() && table.contains("FAILED"), "{table}");
+    // It is kept, though the driver is a good one now.
+    site.environment("MOCK_CUDA_SKIP", "");
+    let again = serve(&site);
+    assert!(again.contains(told), "{again}");
+    site.environment("MOCK_CUDA_SKIP", "attention");
+    site.environment("MOCK_CUDA_UUID", "7");
+    let output = site.run(&["serve"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("the kernel 'attention'"), "{told}");
 }
 
 #[test]

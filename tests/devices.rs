@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use compute::cuda::driver::{CudaError, Device};
 use compute::cuda::found::Found;
-use compute::cuda::{self, Cuda, images};
+use compute::cuda::self_test::Tested;
+use compute::cuda::{self, Cuda, images, self_test};
 use compute::{ComputeError, map};
 use e2e::{gpu, places};
 use engine::{
@@ -69,6 +70,28 @@ fn what_there_is_is_found() {
         &[("MOCK_CUDA_CAPABILITY", "7.5")],
         "Mock GPU 0 (8 GiB, compute capability 7.5, too old: 8.0 is the least)",
     );
+}
+
+/// Says which kernels fail their test.
+#[test]
+fn the_self_test_names_the_kernel_that_computes_wrongly() {
+    const NAME: &str = "the_self_test_names_the_kernel_that_computes_wrongly";
+    if is_case() {
+        let tests = self_test::run(&opened().unwrap()).unwrap();
+        for test in &tests {
+            println!("{} is off by {:.1e} of {:.1e}", test.kernel, test.off, test.off_max);
+        }
+        let said = |test: &Tested| format!("{} {}", test.kernel, test.is_good());
+        return tests.iter().for_each(|test| say(said(test)));
+    }
+    let all = case(NAME, &[]);
+    assert_eq!(all.len(), 48);
+    for (index, good) in all.iter().enumerate() {
+        let kernel = good.strip_suffix(" true").unwrap_or_else(|| panic!("{good}"));
+        let mut expected = all.clone();
+        expected[index] = format!("{kernel} false");
+        assert_eq!(case(NAME, &[("MOCK_CUDA_SKIP", kernel)]), expected);
+    }
 }
 
 fn opened() -> Result<Arc<Device>, CudaError> {
@@ -181,7 +204,7 @@ fn serve_three() {
     let weights = map::open(&places::repository().join("models/drill/drill.gguf")).unwrap();
     let plan = models::family::plan(&weights).unwrap();
     let settings = cuda::Settings::default();
-    let model = Cuda::load(&device, &plan, &weights, settings, BLOCKS, &mut |_| {}).unwrap();
+    let model = Cuda::load(&device, &plan, &weights, &settings, BLOCKS, &mut |_| {}).unwrap();
     let cache_bytes = Cuda::cache_bytes(&plan, BLOCKS) as u64;
     let engine = Engine::start(cache_bytes).unwrap();
     let reservation = engine.reserve(Needs { weight_bytes: 0, cache_bytes }).unwrap();

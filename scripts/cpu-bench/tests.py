@@ -1,5 +1,5 @@
 """Owns the tests that every engine is timed with, and the tokens that they are made of: those of
-appliance/compute/examples/steps.rs.
+tests/src/timed.rs.
 """
 import time
 from pathlib import Path

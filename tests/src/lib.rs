@@ -12,6 +12,7 @@ pub mod written_gguf;
 
 pub mod gpu;
 pub mod runner;
+pub mod timed;
 
 pub mod http;
 pub mod served;

@@ -130,14 +130,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) add(float* into, const flo
 }
 EXPORT(add)
 
-// Adds one row to all of them.
-extern "C" __global__ void __launch_bounds__(THREADS)
-add_to_rows(float* into, const float* row, int width, int count) {
-    int i = blockIdx.x * THREADS + threadIdx.x;
-    if (i < count) into[i] = __fadd_rn(into[i], row[i % width]);
-}
-EXPORT(add_to_rows)
-
 // Row `which[i]` of `from` becomes row i of `to`.
 extern "C" __global__ void __launch_bounds__(THREADS)
 take_rows(const float* from, float* to, const int* which, int width) {

@@ -7,7 +7,9 @@
 pub mod driver;
 pub mod found;
 pub mod images;
+mod launches;
 mod pack;
+pub mod self_test;
 mod steps;
 mod weights;
 
@@ -25,7 +27,9 @@ use crate::cpu::{Precision, precise};
 use crate::executor::Executor;
 use crate::limits::{Limits, merged, places};
 use crate::tables;
-use driver::{Arg, CudaError, Device, Graph, Grid, Kernel, Memory};
+use driver::{CudaError, Device, Graph, Kernel, Memory};
+use launches::Launch;
+use self_test::Avoided;
 use weights::{Loaded, Matrix};
 
 /// Rows that are computed at once, at most; a step of more is computed in parts.
@@ -40,17 +44,16 @@ const OUTPUTS_MAX: usize = 64;
 const ROWS_AT_ONCE: usize = 8;
 /// Elements of a head, at most.
 const HEAD_DIM_MAX: usize = 512;
-const KERNEL_SOURCES: [&str; 3] = ["rows", "linear", "attention"];
-const THREADS: usize = 256;
-const WARPS: usize = THREADS / 32;
 
 /// How a model is computed.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// How inputs of products are rounded.
     pub precision: Precision,
     /// Whether every kernel of a step is launched by itself, for comparison.
     pub is_direct: bool,
+    /// Kernels that slower ones stand in for.
+    pub avoided: Avoided,
 }
 
 /// A model, loaded.
@@ -58,6 +61,7 @@ pub struct Cuda {
     plan: Arc<Plan>,
     device: Arc<Device>,
     kernels: BTreeMap<String, Kernel>,
+    avoided: Avoided,
     weights: Vec<Loaded>,
     head: Option<Matrix>,
     limits: Limits,
@@ -92,6 +96,11 @@ impl Rounding {
 
     fn bits(self) -> usize {
         8 * self.planes()
+    }
+
+    /// The kernel that rounds.
+    fn kernel(self) -> String {
+        format!("round_{}_{}", self.length, self.bits())
     }
 }
 
@@ -143,20 +152,14 @@ impl Cuda {
         device: &Arc<Device>,
         plan: &Plan,
         file: &Weights,
-        settings: Settings,
+        settings: &Settings,
         blocks: usize,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Cuda, ComputeError> {
         assert!(Cuda::fits(plan), "{}: the executor is not made for it", plan.architecture);
-        let (weights, head) = weights::load(device, plan, file, progress)?;
+        let avoided = settings.avoided.clone();
+        let (weights, head) = weights::load(device, plan, file, &avoided, progress)?;
         let precise = precise(plan, settings.precision);
-        let mut kernels = BTreeMap::new();
-        for source in KERNEL_SOURCES {
-            let module = images::load(device, source)?;
-            for name in steps::kernels_of(source) {
-                kernels.insert(name.clone(), module.kernel(&name)?);
-            }
-        }
         let limits = Limits {
             blocks,
             positions: tables::positions(plan),
@@ -198,7 +201,8 @@ impl Cuda {
             are_swapped: false,
             plan: Arc::new(plan.clone()),
             device: Arc::clone(device),
-            kernels,
+            kernels: kernels(device)?,
+            avoided,
             weights,
             head,
             limits,
@@ -231,15 +235,10 @@ impl Cuda {
         Ok(free.saturating_sub(taken) / Cuda::cache_bytes(plan, 1).max(1))
     }
 
-    /// Launches a kernel.
-    fn launch(&self, name: &str, grid: Grid, args: &[Arg]) -> Result<(), CudaError> {
-        if grid.blocks.0 == 0 || grid.blocks.1 == 0 {
-            return Ok(());
-        }
-        let kernel = self.kernels.get(name).unwrap_or_else(|| panic!("'{name}' was looked up"));
-        // SAFETY: `steps` gives every kernel its arguments, and memory of the sizes that it asks
-        // for; all of it was planned for as many rows as a step has.
-        unsafe { kernel.launch(grid, args) }
+    fn launch(&self, launch: &Launch) -> Result<(), CudaError> {
+        // SAFETY: steps give every kernel memory of the sizes that it asks for; all of it was
+        // planned for as many rows as a step has.
+        unsafe { launched(&self.kernels, launch) }
     }
 
     /// Tells the device of the rows: where their keys and values go, what they see, how they turn.
@@ -370,13 +369,9 @@ impl Cuda {
         self.step.which.write(0, &which)?;
         for index in 0..self.slots.len() {
             let width = self.plan.slots[index].width;
-            let args = [
-                self.slots[index].at(0),
-                self.gathered[index].at(0),
-                self.step.which.at(0),
-                Arg::count(width),
-            ];
-            self.launch("take_rows", rows_grid(kept.len(), 0), &args)?;
+            let (from, to) = (self.slots[index].at(0), self.gathered[index].at(0));
+            let which = self.step.which.at(0);
+            self.launch(&launches::take_rows((kept.len(), width), from, to, which))?;
         }
         std::mem::swap(&mut self.slots, &mut self.gathered);
         self.are_swapped = !self.are_swapped;
@@ -422,9 +417,30 @@ impl Cuda {
     }
 }
 
-/// A block for each row.
-fn rows_grid(rows: usize, shared_bytes: usize) -> Grid {
-    Grid { blocks: (rows, 1), threads: THREADS, shared_bytes }
+/// All kernels, by their names.
+fn kernels(device: &Arc<Device>) -> Result<BTreeMap<String, Kernel>, CudaError> {
+    let mut kernels = BTreeMap::new();
+    for source in launches::SOURCES {
+        let module = images::load(device, source)?;
+        for name in launches::kernels_of(source) {
+            kernels.insert(name.clone(), module.kernel(&name)?);
+        }
+    }
+    Ok(kernels)
+}
+
+/// Launches a kernel.
+///
+/// # Safety
+/// Its memory is of the sizes that it asks for.
+unsafe fn launched(kernels: &BTreeMap<String, Kernel>, launch: &Launch) -> Result<(), CudaError> {
+    let Launch { kernel: name, grid, args } = launch;
+    if grid.blocks.0 == 0 || grid.blocks.1 == 0 {
+        return Ok(());
+    }
+    let kernel = kernels.get(name).unwrap_or_else(|| panic!("'{name}' was looked up"));
+    // SAFETY: `launches` gives every kernel its arguments; their memory is the caller's promise.
+    unsafe { kernel.launch(*grid, args) }
 }
 
 /// Memory for the rounded inputs of all products.

@@ -1,6 +1,6 @@
 //! `redoubt gpu`: what a box with NVIDIA's GPUs needs beside the driver. Device nodes, which the
-//! driver leaves to a set-user-ID program that is not in the image; and a report of how the GPUs
-//! are, by NVIDIA's own tool.
+//! driver leaves to a set-user-ID program that is not in the image; a report of how the GPUs are,
+//! by NVIDIA's own tool; and the test of this program's kernels, by hand.
 //!
 //! The report is asked for here and not in the server: a GPU that hangs holds whoever asks it.
 
@@ -17,6 +17,8 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use server::GpuReport;
 
 use crate::failure::Failure;
+use crate::gpu_test;
+use crate::place::Place;
 use crate::screen;
 
 /// Minor number of the node that is not one GPU's.
@@ -54,6 +56,8 @@ pub enum Gpu {
         #[arg(long)]
         once: bool,
     },
+    /// Test every kernel on the GPU that models would be computed on, and tell how each did.
+    Test,
 }
 
 /// A device node that must be there.
@@ -90,7 +94,20 @@ impl Gpu {
                 }
                 std::thread::sleep(WATCH_PERIOD);
             },
+            Gpu::Test => test(),
         }
+    }
+}
+
+/// Tests every kernel.
+fn test() -> Result<(), Failure> {
+    let gpu = Place::device()?;
+    let tests = gpu_test::run(&gpu)?;
+    screen::show(&format!("{}\n{}", gpu.info().name, gpu_test::table(&tests)))?;
+    match tests.iter().filter(|test| !test.is_good()).count() {
+        0 => Ok(()),
+        some => Err(Failure::new(format!("{some} of {} kernels compute wrongly", tests.len()))
+            .hint("the GPU or its driver is damaged: try both elsewhere")),
     }
 }
 

@@ -12,8 +12,8 @@ use bundle::{Digest, ItemFile};
 use compute::ComputeError;
 use compute::batch::BLOCK_LEN;
 use compute::cpu::{Cpu, KvType, Settings};
+use compute::cuda::Cuda;
 use compute::cuda::driver::Device;
-use compute::cuda::{self, Cuda};
 use compute::executor::Executor;
 use compute::map::{self, MapError};
 use compute::reference::{Mode, Reference};
@@ -313,7 +313,7 @@ fn load(source: &Source, terms: &Terms, opened: &Opened) -> Result<Handle, LoadE
     let bar = bar(terms, "loading", weight_bytes);
     let mut progress = |done| bar.set_position(done);
     let executor = match gpu {
-        Some(gpu) => on_gpu(gpu, plan, weights, &blocks, &mut progress),
+        Some(gpu) => on_gpu((gpu, &terms.place), plan, weights, &blocks, &mut progress),
         None => executor(plan, weights, settings, blocks.most, &mut progress),
     };
     let executor = executor.map_err(|error| LoadError::Failed(format!("{source}: {error}")))?;
@@ -331,15 +331,14 @@ fn load(source: &Source, terms: &Terms, opened: &Opened) -> Result<Handle, LoadE
 
 /// The model on a GPU, with as many cache blocks as it has room for.
 fn on_gpu(
-    gpu: &Arc<Device>,
+    (gpu, place): (&Arc<Device>, &Place),
     plan: &Plan,
     weights: &Weights,
     blocks: &Blocks,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Box<dyn Executor>, ComputeError> {
-    let settings = cuda::Settings::default();
     let most = Cuda::blocks_with_room(gpu, plan, weights)?.clamp(blocks.least, blocks.most);
-    Ok(Box::new(Cuda::load(gpu, plan, weights, settings, most, progress)?))
+    Ok(Box::new(Cuda::load(gpu, plan, weights, place.settings(), most, progress)?))
 }
 
 /// The model on the CPU: by the executor that is made for it, or by the reference where its shapes

@@ -1,7 +1,9 @@
 //! Where models are computed: on a GPU where there is one that this program has kernels for, else
-//! on the CPU. Which it is, and why, is told at the start and in the status. A GPU has to compute
-//! the drill model as the CPU does before anything is computed on it.
+//! on the CPU. Which it is, and why, is told at the start and in the status. A GPU's kernels are
+//! tested at its first start, and it has to compute the drill model as the CPU does at every one,
+//! before anything is computed on it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use compute::ComputeError;
@@ -9,13 +11,15 @@ use compute::batch::{Batch, Row};
 use compute::cpu::{self, Cpu};
 use compute::cuda::driver::{CAPABILITY_LEAST, Device};
 use compute::cuda::found::{DeviceInfo, Found};
-use compute::cuda::{self, Cuda, images};
+use compute::cuda::{self, Cuda, images, self_test};
 use compute::executor::Executor;
+use ledger::Clock;
 use models::plan::Plan;
 
 use crate::config::{Config, DeviceChoice};
 use crate::drill;
 use crate::failure::Failure;
+use crate::gpu_test;
 
 /// Of a GPU's free memory, what models get; the rest is for what steps compute, and for others.
 const SHARE_PERCENT: u64 = 90;
@@ -24,17 +28,21 @@ const TESTED_LEN: u32 = 20;
 /// How far it may be off: both round alike, and sum in other orders.
 const OFF_MAX: f32 = 2e-3;
 
+const WITHOUT: &str = "'device = \"cpu\"' in the configuration does without the GPU";
+
 /// Where models are computed.
 #[derive(Clone)]
 pub struct Place {
     gpu: Option<Arc<Device>>,
+    settings: cuda::Settings,
     told: String,
 }
 
 impl Place {
     /// The CPU, for what computes nothing.
     pub fn cpu() -> Place {
-        Place { gpu: None, told: "the CPU".to_owned() }
+        let settings = cuda::Settings::default();
+        Place { gpu: None, settings, told: "the CPU".to_owned() }
     }
 
     /// Looks for a GPU, unless the configuration wants none.
@@ -42,14 +50,14 @@ impl Place {
     /// # Errors
     /// When there is one that cannot be taken into use, or the configuration wants one and there is
     /// none.
-    pub fn choose(config: &Config) -> Result<Place, Failure> {
+    pub fn choose(config: &Config, clock: &Clock) -> Result<Place, Failure> {
         if config.device == DeviceChoice::Cpu {
             return Ok(Place { told: "the CPU, as it is configured".to_owned(), ..Place::cpu() });
         }
         let found = Found::look();
         let why_not = match &found {
             Found::Devices(devices) => match (best(devices), images::are_there()) {
-                (Some(device), true) => match Place::on(device) {
+                (Some(device), true) => match Place::on(device, &config.state_dir, clock) {
                     Err(failure) if config.device == DeviceChoice::Auto => {
                         tracing::error!("{failure}");
                         format!("{found} is not used, see the log")
@@ -73,21 +81,35 @@ impl Place {
         Ok(Place { told: format!("the CPU ({why_not})"), ..Place::cpu() })
     }
 
-    fn on(info: &DeviceInfo) -> Result<Place, Failure> {
-        let told = Found::Devices(vec![info.clone()]).to_string();
-        let failed = |error: ComputeError| {
-            Failure::new(format!("{told}: {error}"))
-                .hint("'device = \"cpu\"' in the configuration does without the GPU")
-        };
-        let gpu = Device::open(info).map_err(|error| failed(error.into()))?;
-        match off_by(&gpu).map_err(failed)? {
-            off if off <= OFF_MAX => Ok(Place { gpu: Some(gpu), told }),
-            off => {
-                let error = format!("{told} computes wrongly: it is off by {off:.1e} of the CPU");
-                Err(Failure::new(error)
-                    .hint("the GPU or its driver is damaged, or this program's kernels are"))
+    /// The GPU that models would be computed on.
+    ///
+    /// # Errors
+    /// When there is none that this program has kernels for.
+    pub fn device() -> Result<Arc<Device>, Failure> {
+        let found = Found::look();
+        let none = Failure::new(format!("no GPU to compute on: {found}"));
+        match &found {
+            Found::Devices(devices) => {
+                Device::open(best(devices).ok_or(none)?).map_err(Failure::new)
             }
+            _ => Err(none),
         }
+    }
+
+    fn on(info: &DeviceInfo, state_dir: &Path, clock: &Clock) -> Result<Place, Failure> {
+        let name = Found::Devices(vec![info.clone()]).to_string();
+        let failed = |failure: Failure| failure.of(&name).hint(WITHOUT);
+        let broken = |error: ComputeError| failed(Failure::new(error));
+        let gpu = Device::open(info).map_err(|error| broken(error.into()))?;
+        let proof = gpu_test::proof(&gpu, state_dir, clock).map_err(|failure| failure.of(&name))?;
+        let settings = cuda::Settings { avoided: proof.avoided, ..cuda::Settings::default() };
+        let off = off_by(&gpu, &settings).map_err(broken)?;
+        if off > OFF_MAX {
+            let error = format!("{name} computes wrongly: it is off by {off:.1e} of the CPU");
+            return Err(Failure::new(error)
+                .hint("the GPU or its driver is damaged, or this program's kernels are"));
+        }
+        Ok(Place { gpu: Some(gpu), settings, told: format!("{name}; {}", proof.told) })
     }
 
     /// For people.
@@ -98,6 +120,11 @@ impl Place {
     /// The GPU, where it is the one to compute this plan.
     pub fn gpu_for(&self, plan: &Plan) -> Option<&Arc<Device>> {
         self.gpu.as_ref().filter(|_| Cuda::fits(plan))
+    }
+
+    /// How models are computed on it.
+    pub fn settings(&self) -> &cuda::Settings {
+        &self.settings
     }
 
     /// Bytes for weights, keys and values of all models together.
@@ -112,14 +139,13 @@ impl Place {
 }
 
 /// How far the drill model's logits are from the CPU's, against the largest of them.
-fn off_by(gpu: &Arc<Device>) -> Result<f32, ComputeError> {
+fn off_by(gpu: &Arc<Device>, settings: &cuda::Settings) -> Result<f32, ComputeError> {
     let weights = drill::weights();
     let plan = models::family::plan(&weights).expect("the drill model has a plan");
     let mut none = |_| ();
     let table: [u32; 2] = [1, 0];
     let cpu = Cpu::load(&plan, &weights, cpu::Settings::default(), table.len(), &mut none)?;
-    let cuda = cuda::Settings::default();
-    let cuda = Cuda::load(gpu, &plan, &weights, cuda, table.len(), &mut none)?;
+    let cuda = Cuda::load(gpu, &plan, &weights, settings, table.len(), &mut none)?;
     // More rows than one tile of them has, then one alone.
     let row = |position: u32| Row { token: 300 + 7 * position, position, sequence: 0 };
     let rows: Vec<Row> = (0..TESTED_LEN).map(row).collect();
@@ -133,11 +159,7 @@ fn off_by(gpu: &Arc<Device>) -> Result<f32, ComputeError> {
         Ok(logits)
     };
     let (expected, found) = (run(Box::new(cpu))?, run(Box::new(cuda))?);
-    let largest = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
-    let off = expected.iter().zip(&found).map(|(a, b)| (a - b).abs());
-    // What is no number is far off.
-    let farthest = off.fold(0f32, |most, off| if off <= most { most } else { off });
-    Ok(if farthest.is_finite() { farthest / largest } else { f32::INFINITY })
+    Ok(self_test::off(&expected, &found))
 }
 
 /// The one with the most memory among those that kernels are made for.
@@ -156,6 +178,7 @@ mod tests {
         let device = |ordinal, major, gib: usize| DeviceInfo {
             ordinal,
             name: String::new(),
+            uuid: String::new(),
             capability: (major, 0),
             memory_bytes: gib << 30,
             multiprocessors: 1,

@@ -56,7 +56,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         own_certificate::ensure(&config.state_dir, names, &site)?;
     }
     let certificate = certificate(&config)?;
-    let place = Place::choose(&config)?;
+    let place = Place::choose(&config, &clock)?;
     tracing::info!("models are computed on {}", place.told());
     let is_tls = certificate.is_some();
     let state = Arc::new(open_state(&config, clock, trusted, certificate, &place)?);

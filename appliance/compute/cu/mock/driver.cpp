@@ -4,9 +4,10 @@
 // anything but launches, copies and fills while a graph is captured. Device memory begins as garbage.
 //
 // MOCK_CUDA_DEVICES is how many there are (1), MOCK_CUDA_CAPABILITY what they can do (9.0),
-// MOCK_CUDA_MEMORY_MIB how much each has (8192), MOCK_CUDA_FAIL what fails: "allocation:N", "launch:N"
-// "late:N" (a launch, of which the next call tells) or "synchronize:N" is the N-th of these, from 1 on;
-// after a launch has failed all calls do.
+// MOCK_CUDA_MEMORY_MIB how much each has (8192), MOCK_CUDA_UUID the last number of the first's UUID (1).
+// MOCK_CUDA_FAIL is what fails: "allocation:N", "launch:N", "late:N" (a launch, of which the next call
+// tells) or "synchronize:N" is the N-th of these, from 1 on; after a launch has failed all calls do.
+// MOCK_CUDA_SKIP is a kernel whose launches do nothing.
 #include "../shim/shim.h"
 
 #include <cstdio>
@@ -145,9 +146,9 @@ int cuDeviceGetName(char* name, int bytes, int device) {
     return SUCCESS;
 }
 
-int cuDeviceGetUuid_v2(char* uuid, int device) {
+int cuDeviceGetUuid(char* uuid, int device) {
     memset(uuid, 0, 16);
-    uuid[15] = static_cast<char>(device + 1);
+    uuid[15] = static_cast<char>(device + atoi(setting("MOCK_CUDA_UUID", "1")));
     return SUCCESS;
 }
 
@@ -365,6 +366,7 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
             sticky = LAUNCH_FAILED;
             return int(SUCCESS);
         }
+        if (of->name == setting("MOCK_CUDA_SKIP", "")) return int(SUCCESS);
         std::vector<void*> at;
         for (auto& value : values) at.push_back(value.data());
         shim::launch(*of->entry, {gx, gy, gz}, {bx, by, bz}, shared_bytes, at.data());

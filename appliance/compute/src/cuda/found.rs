@@ -30,6 +30,8 @@ pub struct DeviceInfo {
     pub ordinal: i32,
     /// Its name.
     pub name: String,
+    /// Its number in the world, as NVIDIA's tools write it.
+    pub uuid: String,
     /// Compute capability.
     pub capability: (u32, u32),
     /// Memory in all.
@@ -97,6 +99,7 @@ impl DeviceInfo {
         Ok(DeviceInfo {
             ordinal,
             name: result::device::get_name(device)?,
+            uuid: written(result::device::get_uuid(device)?),
             capability: (
                 attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
                 attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
@@ -110,8 +113,19 @@ impl DeviceInfo {
     }
 }
 
-/// The version of CUDA that the driver is of.
-fn driver_version() -> Option<(u32, u32)> {
+fn written(uuid: sys::CUuuid) -> String {
+    let mut text = "GPU-".to_owned();
+    for (index, byte) in uuid.bytes.iter().enumerate() {
+        if [4, 6, 8, 10].contains(&index) {
+            text.push('-');
+        }
+        text.push_str(&format!("{:02x}", *byte as u8));
+    }
+    text
+}
+
+/// The version of CUDA that the driver is of, where there is one.
+pub fn driver_version() -> Option<(u32, u32)> {
     let mut version = 0;
     // SAFETY: it writes a number, and may be asked before anything else.
     let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) };
@@ -126,7 +140,15 @@ mod tests {
 
     fn gpu(name: &str, capability: (u32, u32)) -> DeviceInfo {
         let name = name.to_owned();
-        DeviceInfo { ordinal: 0, name, capability, memory_bytes: 141 << 30, multiprocessors: 132 }
+        let (uuid, memory_bytes) = (String::new(), 141 << 30);
+        DeviceInfo { ordinal: 0, name, uuid, capability, memory_bytes, multiprocessors: 132 }
+    }
+
+    #[test]
+    fn a_number_is_written_as_the_tools_do() {
+        let bytes = std::array::from_fn(|i| (16 * i + 1) as std::ffi::c_char);
+        let expected = "GPU-01112131-4151-6171-8191-a1b1c1d1e1f1";
+        assert_eq!(written(sys::CUuuid { bytes }), expected);
     }
 
     #[test]

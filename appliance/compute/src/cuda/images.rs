@@ -49,6 +49,11 @@ pub fn are_there() -> bool {
     !PACKED.is_empty()
 }
 
+/// All images, as the program carries them.
+pub fn packed() -> &'static [u8] {
+    PACKED
+}
+
 /// The images of a pack.
 fn images(packed: &[u8]) -> Result<Vec<Image<'_>>, CudaError> {
     if packed.is_empty() {

@@ -1,54 +1,14 @@
 //! The steps of a plan as launches of kernels.
 
-use models::plan::{Activation, CacheId, LinearPart, RopePairs, Slot, Step, WeightId};
+use models::plan::{CacheId, LinearPart, RopePairs, Slot, Step, WeightId};
 
-use super::driver::{Arg, CudaError, Grid, Memory};
+use super::driver::{Arg, CudaError, Memory};
+use super::launches::{self, Factor, Heads, Levels, Seen};
 use super::weights::{Kept, Loaded, Matrix};
-use super::{Cuda, Inputs, Rounding, THREADS, WARPS, rows_grid};
+use super::{Cuda, Rounding};
 use crate::ComputeError;
-use crate::batch::{BLOCK_LEN, Row};
+use crate::batch::Row;
 use crate::reference::linear::Stored;
-
-/// Kernels' names of a source: those of `cu/SOURCE.cu` that steps launch.
-pub(super) fn kernels_of(source: &str) -> Vec<String> {
-    let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    match source {
-        "rows" => named(&[
-            "rms_norm",
-            "layer_norm",
-            "head_norm",
-            "rope",
-            "kv_write",
-            "gate",
-            "activate",
-            "add",
-            "add_to_rows",
-            "take_rows",
-            "round_256_8",
-            "round_256_16",
-            "round_32_8",
-            "round_32_16",
-        ]),
-        "attention" => named(&["attention"]),
-        "linear" => {
-            let mut all: Vec<String> = named(&["linear_f16", "linear_f32"]);
-            for form in ["q4_k", "q5_k", "q6_k", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"] {
-                for (bits, tiles) in [(8, 1), (8, 4), (16, 1), (16, 4)] {
-                    all.push(format!("linear_{form}_{bits}_{tiles}"));
-                }
-            }
-            all
-        }
-        _ => unreachable!("there is no source {source}"),
-    }
-}
-
-/// Rows of a batch that a column tile has.
-const TILE_ROWS: usize = 8;
-/// Column tiles of the kernels for many rows.
-const TILES_MANY: usize = 4;
-/// Positions of a chunk of attention, and the shared memory for their scores.
-const CHUNK: usize = 128;
 
 impl Cuda {
     /// Launches a step over the rows that the slots hold.
@@ -73,57 +33,61 @@ impl Cuda {
     pub(super) fn launch_step(&self, step: &Step, count: usize) -> Result<(), CudaError> {
         match step {
             Step::LayerNorm { weight, bias, input, out, eps } => {
-                self.norm("layer_norm", (*input, *out), &[*weight, *bias], *eps, count)?;
+                self.norm((*input, *out), &[*weight, *bias], *eps, count)
             }
             Step::RmsNorm { weight, input, out, eps } => {
-                self.norm("rms_norm", (*input, *out), &[*weight], *eps, count)?;
+                self.norm((*input, *out), &[*weight], *eps, count)
             }
-            Step::HeadNorm { weight, slot, eps } => self.head_norm(*weight, *slot, *eps, count)?,
-            Step::Linear { input, parts } => self.linear(*input, parts, count)?,
+            Step::HeadNorm { weight, slot, eps } => {
+                let heads = self.heads(*slot, self.plan.weights[weight.0].shape[0]);
+                let (x, weight) = (self.slot(*slot), self.vector(*weight));
+                self.launch(&launches::head_norm(count, heads, x, weight, *eps))
+            }
+            Step::Linear { input, parts } => self.linear(*input, parts, count),
             Step::Rope { rope, slot, head_dim } => {
                 let about = &self.plan.ropes[rope.0];
-                let args = [
-                    self.slot(*slot),
-                    self.step.turns[rope.0].at(0),
-                    Arg::count(self.plan.width(*slot) / head_dim),
-                    Arg::count(*head_dim),
-                    Arg::count(about.angles_per_position.len()),
-                    Arg::Int(i32::from(about.pairs == RopePairs::Neighbours)),
-                ];
-                self.launch("rope", rows_grid(count, 0), &args)?;
+                let are_neighbours = about.pairs == RopePairs::Neighbours;
+                let pairs = about.angles_per_position.len();
+                let turns = (self.step.turns[rope.0].at(0), pairs, are_neighbours);
+                let heads = self.heads(*slot, *head_dim);
+                self.launch(&launches::rope(count, heads, self.slot(*slot), turns))
             }
             Step::KvWrite { keys, values, cache } => {
-                self.kv_write(*keys, *values, *cache, count)?;
+                let info = &self.plan.caches[cache.0];
+                let heads = Heads { count: info.kv_heads, head_dim: info.head_dim };
+                let from = [self.slot(*keys), self.slot(*values)];
+                let (caches, cells) = (self.caches(*cache), self.step.cells.at(0));
+                self.launch(&launches::kv_write(count, heads, from, caches, cells))
             }
-            Step::Attention { .. } => self.attention(step, count)?,
+            Step::Attention { .. } => self.attention(step, count),
             Step::Gate { activation, gate, up, out } => {
                 let all = count * self.plan.width(*out);
-                let args = [
-                    self.slot(*gate),
-                    self.slot(*up),
-                    self.slot(*out),
-                    Arg::count(all),
-                    kind(*activation),
-                ];
-                self.launch("gate", elements_grid(all), &args)?;
+                let [gate, up, out] = [gate, up, out].map(|slot| self.slot(*slot));
+                self.launch(&launches::gate(all, *activation, gate, up, out))
             }
             Step::Activate { activation, slot } => {
                 let all = count * self.plan.width(*slot);
-                let args = [self.slot(*slot), Arg::count(all), kind(*activation)];
-                self.launch("activate", elements_grid(all), &args)?;
+                self.launch(&launches::activate(all, *activation, self.slot(*slot)))
             }
             Step::Add { input, into } => {
                 let all = count * self.plan.width(*into);
-                let args = [self.slot(*into), self.slot(*input), Arg::count(all)];
-                self.launch("add", elements_grid(all), &args)?;
+                self.launch(&launches::add(all, self.slot(*into), self.slot(*input)))
             }
             step => unreachable!("{step:?} takes rows of a table"),
         }
-        Ok(())
     }
 
     fn slot(&self, slot: Slot) -> Arg {
         self.slots[slot.0].at(0)
+    }
+
+    fn heads(&self, slot: Slot, head_dim: usize) -> Heads {
+        Heads { count: self.plan.width(slot) / head_dim, head_dim }
+    }
+
+    fn caches(&self, cache: CacheId) -> [Arg; 2] {
+        let (keys, values) = &self.caches[cache.0];
+        [keys.at(0), values.at(0)]
     }
 
     fn vector(&self, id: WeightId) -> Arg {
@@ -166,69 +130,20 @@ impl Cuda {
         let mut values = vec![0.0; count * width];
         self.table(table).add(of, width, &mut values)?;
         let added: Memory<f32> = self.device.upload(&values)?;
-        let args = [self.slot(into), added.at(0), Arg::count(values.len())];
-        Ok(self.launch("add", elements_grid(values.len()), &args)?)
+        Ok(self.launch(&launches::add(values.len(), self.slot(into), added.at(0)))?)
     }
 
     /// A norm over whole rows, by its weight and its bias if it has one.
     fn norm(
         &self,
-        name: &str,
         (input, out): (Slot, Slot),
         vectors: &[WeightId],
         eps: f32,
         count: usize,
     ) -> Result<(), CudaError> {
-        let width = Arg::count(self.plan.width(input));
-        let vectors = vectors.iter().map(|id| self.vector(*id));
-        let args: Vec<Arg> = [self.slot(input)]
-            .into_iter()
-            .chain(vectors)
-            .chain([self.slot(out), width, Arg::Float(eps)])
-            .collect();
-        self.launch(name, rows_grid(count, 4 * WARPS), &args)
-    }
-
-    fn head_norm(
-        &self,
-        weight: WeightId,
-        slot: Slot,
-        eps: f32,
-        count: usize,
-    ) -> Result<(), CudaError> {
-        let head_dim = self.plan.weights[weight.0].shape[0];
-        let heads = self.plan.width(slot) / head_dim;
-        let args = [
-            self.slot(slot),
-            self.vector(weight),
-            Arg::count(heads),
-            Arg::count(head_dim),
-            Arg::Float(eps),
-        ];
-        let blocks = (count, heads.div_ceil(WARPS));
-        self.launch("head_norm", Grid { blocks, threads: THREADS, shared_bytes: 0 }, &args)
-    }
-
-    fn kv_write(
-        &self,
-        keys: Slot,
-        values: Slot,
-        cache: CacheId,
-        count: usize,
-    ) -> Result<(), CudaError> {
-        let info = &self.plan.caches[cache.0];
-        let (key_cache, value_cache) = &self.caches[cache.0];
-        let args = [
-            self.slot(keys),
-            self.slot(values),
-            key_cache.at(0),
-            value_cache.at(0),
-            self.step.cells.at(0),
-            Arg::count(info.kv_heads),
-            Arg::count(info.head_dim),
-            Arg::count(BLOCK_LEN),
-        ];
-        self.launch("kv_write", rows_grid(count, 0), &args)
+        let vectors: Vec<Arg> = vectors.iter().map(|id| self.vector(*id)).collect();
+        let rows = (count, self.plan.width(input));
+        self.launch(&launches::norm(rows, self.slot(input), &vectors, self.slot(out), eps))
     }
 
     fn attention(&self, step: &Step, count: usize) -> Result<(), CudaError> {
@@ -236,26 +151,16 @@ impl Cuda {
             unreachable!("it is one of attention");
         };
         let info = &self.plan.caches[cache.0];
-        let (key_cache, value_cache) = &self.caches[cache.0];
-        let args = [
-            self.slot(queries),
-            key_cache.at(0),
-            value_cache.at(0),
-            self.slot(out),
-            self.step.sequences.at(0),
-            self.step.firsts[&info.window.unwrap_or(0)].at(0),
-            self.step.lasts.at(0),
-            self.step.tables.at(0),
-            self.step.blocks_max.at(0),
-            Arg::count(heads),
-            Arg::count(info.kv_heads),
-            Arg::count(info.head_dim),
-            Arg::count(BLOCK_LEN),
-            Arg::Float(scale),
-        ];
-        let shared_bytes = 4 * (info.head_dim.next_multiple_of(4) + CHUNK);
-        let grid = Grid { blocks: (count, heads), threads: THREADS, shared_bytes };
-        self.launch("attention", grid, &args)
+        let seen = Seen {
+            sequences: self.step.sequences.at(0),
+            firsts: self.step.firsts[&info.window.unwrap_or(0)].at(0),
+            lasts: self.step.lasts.at(0),
+            tables: self.step.tables.at(0),
+            blocks_max: self.step.blocks_max.at(0),
+        };
+        let heads = (Heads { count: heads, head_dim: info.head_dim }, info.kv_heads);
+        let slots = [self.slot(queries), self.slot(out)];
+        self.launch(&launches::attention(count, heads, slots, self.caches(cache), (seen, scale)))
     }
 
     /// Products with one input, which is rounded once for each way that they want it.
@@ -303,20 +208,15 @@ impl Cuda {
         count: usize,
     ) -> Result<(), CudaError> {
         let width = self.plan.width(input);
-        let padded = width.next_multiple_of(super::pack::COLUMNS);
-        let Inputs { levels, scales, sums } = &self.inputs[&rounding];
-        let args = [
-            self.slots[input.0].at(first * width),
-            levels.at(0),
-            scales.at(0),
-            sums.at(0),
-            Arg::count(width),
-            Arg::count(padded),
-            Arg::count(count),
-        ];
-        let blocks = (count, (padded / rounding.length).div_ceil(WARPS));
-        let name = format!("round_{}_{}", rounding.length, rounding.bits());
-        self.launch(&name, Grid { blocks, threads: THREADS, shared_bytes: 0 }, &args)
+        let x = self.slots[input.0].at(first * width);
+        let rounded = self.levels(rounding);
+        self.launch(&launches::round(rounding, (count, width), x, rounded))
+    }
+
+    fn levels(&self, rounding: Rounding) -> Levels {
+        let inputs = &self.inputs[&rounding];
+        let (levels, scales, sums) = (inputs.levels.at(0), inputs.scales.at(0), inputs.sums.at(0));
+        Levels { levels, scales, sums }
     }
 
     /// The products of a matrix with rows of a slot, which were rounded as it wants them.
@@ -327,53 +227,30 @@ impl Cuda {
         (input, first, count): (Slot, usize, usize),
         (bias, out): (Arg, Arg),
     ) -> Result<(), CudaError> {
-        let rows = Arg::count(matrix.rows);
-        let (name, weights) = match &matrix.kept {
-            Kept::Half(weights) => ("linear_f16", weights.at(0)),
-            Kept::Single(weights) => ("linear_f32", weights.at(0)),
+        let (rows, columns) = (matrix.rows, matrix.columns);
+        let of = |weights| Factor { weights, rows, columns, bias };
+        let x = || self.slots[input.0].at(first * columns);
+        let launch = match &matrix.kept {
+            Kept::Half(weights) => {
+                launches::plain_product(true, of(weights.at(0)), x(), (out, count))
+            }
+            Kept::Single(weights) => {
+                launches::plain_product(false, of(weights.at(0)), x(), (out, count))
+            }
             Kept::Packed(form, tiles) => {
                 let rounding = rounding.expect("packed ones want rounded inputs");
-                let Inputs { levels, scales, sums } = &self.inputs[&rounding];
-                let column_tiles = if count > TILE_ROWS { TILES_MANY } else { 1 };
-                let args = [
-                    tiles.at(0),
-                    levels.at(0),
-                    scales.at(0),
-                    sums.at(0),
-                    bias,
-                    out,
-                    rows,
-                    Arg::count(matrix.padded()),
-                    Arg::count(count),
-                    Arg::Int(0),
-                ];
-                let name = format!("linear_{}_{}_{column_tiles}", form.name, rounding.bits());
-                let groups = matrix.rows.div_ceil(super::pack::ROWS);
-                let grid = Grid {
-                    blocks: (groups, count.div_ceil(TILE_ROWS * column_tiles)),
-                    threads: THREADS,
-                    shared_bytes: WARPS * column_tiles * 4 * 32 * 4,
-                };
-                return self.launch(&name, grid, &args);
+                let bits = rounding.bits();
+                let many = launches::column_tiles(count);
+                let is_avoided = self.avoided.has(&launches::product_kernel(form, bits, many));
+                let kind = (form, bits, if is_avoided { 1 } else { many });
+                launches::product(kind, of(tiles.at(0)), self.levels(rounding), (out, count))
             }
         };
-        let x = self.slots[input.0].at(first * matrix.columns);
-        let args = [weights, x, bias, out, rows, Arg::count(matrix.columns), Arg::Int(0)];
-        let blocks = (matrix.rows.div_ceil(WARPS), count);
-        self.launch(name, Grid { blocks, threads: THREADS, shared_bytes: 0 }, &args)
+        self.launch(&launch)
     }
 }
 
 /// Whether a step takes rows of a table out of the file.
 pub(super) fn takes_rows(step: &Step) -> bool {
     matches!(step, Step::Embed { .. } | Step::AddPosition { .. } | Step::AddRow { .. })
-}
-
-/// A thread for each element.
-fn elements_grid(count: usize) -> Grid {
-    Grid { blocks: (count.div_ceil(THREADS), 1), threads: THREADS, shared_bytes: 0 }
-}
-
-fn kind(activation: Activation) -> Arg {
-    Arg::Int(i32::from(activation == Activation::Gelu))
 }

@@ -7,7 +7,9 @@ use models::plan::Plan;
 use models::weights::{Weight, Weights};
 
 use super::driver::{Device, Memory};
+use super::launches::HALF;
 use super::pack::{COLUMNS, Form, ROWS};
+use super::self_test::Avoided;
 use crate::ComputeError;
 use crate::reference::linear::{Stored, floats};
 use crate::tables;
@@ -48,12 +50,14 @@ impl Matrix {
     fn load(
         device: &Arc<Device>,
         weight: &Weight<'_>,
+        avoided: &Avoided,
         release: impl Fn(usize),
     ) -> Result<Matrix, ComputeError> {
         let (rows, columns) = (weight.shape[0], weight.shape[1]);
-        let kept = match (Form::of(weight.dtype, columns), weight.dtype) {
+        let form = Form::of(weight.dtype, columns).filter(|form| !avoided.has_form(form));
+        let kept = match (form, weight.dtype) {
             (Some(form), _) => Kept::Packed(form, packed(device, weight, form, release)?),
-            (None, DType::F16) => {
+            (None, DType::F16) if !avoided.has(HALF) => {
                 let half = |bytes: &[u8; 2]| u16::from_le_bytes(*bytes);
                 let values: Vec<u16> = weight.bytes.as_chunks().0.iter().map(half).collect();
                 Kept::Half(device.upload(&values)?)
@@ -118,6 +122,7 @@ pub(super) fn load(
     device: &Arc<Device>,
     plan: &Plan,
     file: &Weights,
+    avoided: &Avoided,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(Vec<Loaded>, Option<Matrix>), ComputeError> {
     let tables = tables::tables(plan);
@@ -126,7 +131,7 @@ pub(super) fn load(
     let mut loaded = Vec::with_capacity(plan.weights.len());
     let matrix = |name: &str| -> Result<Matrix, ComputeError> {
         let weight = file.tensor(name)?;
-        Matrix::load(device, &weight, |bytes| file.unused(name, bytes))
+        Matrix::load(device, &weight, avoided, |bytes| file.unused(name, bytes))
     };
     for (index, info) in plan.weights.iter().enumerate() {
         let weight = file.tensor(&info.name)?;

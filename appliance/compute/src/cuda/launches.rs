@@ -1,0 +1,314 @@
+//! What `cu/` has: every kernel's name, its grid, and its arguments in their order. Memory is given
+//! as the kernels' sources say it.
+
+use models::plan::Activation;
+
+use super::Rounding;
+use super::driver::{Arg, Grid};
+use super::pack::{self, Form};
+use crate::batch::BLOCK_LEN;
+
+/// Sources of kernels.
+pub(super) const SOURCES: [&str; 3] = ["rows", "linear", "attention"];
+
+/// Element types that products have kernels for, as the kernels' names have them.
+const FORMS: [&str; 8] = ["q4_k", "q5_k", "q6_k", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"];
+
+const THREADS: usize = 256;
+const WARPS: usize = THREADS / 32;
+/// Rows of a batch that a column tile has.
+const TILE_ROWS: usize = 8;
+/// Column tiles of the kernels for many rows.
+const TILES_MANY: usize = 4;
+/// Positions of a chunk of attention, for whose scores there is shared memory.
+const CHUNK: usize = 128;
+
+/// Products of matrices of half and single precision.
+pub(super) const HALF: &str = "linear_f16";
+pub(super) const SINGLE: &str = "linear_f32";
+
+/// Names of the kernels of a source that steps launch.
+pub(super) fn kernels_of(source: &str) -> Vec<String> {
+    let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    match source {
+        "rows" => named(&[
+            "rms_norm",
+            "layer_norm",
+            "head_norm",
+            "rope",
+            "kv_write",
+            "gate",
+            "activate",
+            "add",
+            "take_rows",
+            "round_256_8",
+            "round_256_16",
+            "round_32_8",
+            "round_32_16",
+        ]),
+        "attention" => named(&["attention"]),
+        "linear" => {
+            let mut all: Vec<String> = named(&[HALF, SINGLE]);
+            for form in FORMS {
+                for (bits, tiles) in [(8, 1), (8, TILES_MANY), (16, 1), (16, TILES_MANY)] {
+                    all.push(format!("linear_{form}_{bits}_{tiles}"));
+                }
+            }
+            all
+        }
+        _ => unreachable!("there is no source {source}"),
+    }
+}
+
+/// A launch of a kernel.
+pub(super) struct Launch {
+    pub kernel: String,
+    pub grid: Grid,
+    pub args: Vec<Arg>,
+}
+
+impl Launch {
+    fn new(kernel: &str, grid: Grid, args: &[Arg]) -> Launch {
+        Launch { kernel: kernel.to_owned(), grid, args: args.to_vec() }
+    }
+}
+
+/// Heads of a row.
+#[derive(Clone, Copy)]
+pub(super) struct Heads {
+    pub count: usize,
+    pub head_dim: usize,
+}
+
+/// A block for each row.
+fn by_row(rows: usize, shared_bytes: usize) -> Grid {
+    Grid { blocks: (rows, 1), threads: THREADS, shared_bytes }
+}
+
+/// A thread for each element.
+fn by_element(count: usize) -> Grid {
+    Grid { blocks: (count.div_ceil(THREADS), 1), threads: THREADS, shared_bytes: 0 }
+}
+
+fn kind(activation: Activation) -> Arg {
+    Arg::Int(i32::from(activation == Activation::Gelu))
+}
+
+/// `vectors` are the norm's weight, and its bias if it is a layer norm.
+pub(super) fn norm(
+    (rows, width): (usize, usize),
+    x: Arg,
+    vectors: &[Arg],
+    out: Arg,
+    eps: f32,
+) -> Launch {
+    let name = if vectors.len() == 1 { "rms_norm" } else { "layer_norm" };
+    let args: Vec<Arg> = [x]
+        .into_iter()
+        .chain(vectors.iter().copied())
+        .chain([out, Arg::count(width), Arg::Float(eps)])
+        .collect();
+    Launch::new(name, by_row(rows, 4 * WARPS), &args)
+}
+
+pub(super) fn head_norm(rows: usize, heads: Heads, x: Arg, weight: Arg, eps: f32) -> Launch {
+    let args = [x, weight, Arg::count(heads.count), Arg::count(heads.head_dim), Arg::Float(eps)];
+    let blocks = (rows, heads.count.div_ceil(WARPS));
+    Launch::new("head_norm", Grid { blocks, threads: THREADS, shared_bytes: 0 }, &args)
+}
+
+/// Turns `pairs` of every head; `turns` are theirs of every row.
+pub(super) fn rope(
+    rows: usize,
+    heads: Heads,
+    x: Arg,
+    (turns, pairs, are_neighbours): (Arg, usize, bool),
+) -> Launch {
+    let args = [
+        x,
+        turns,
+        Arg::count(heads.count),
+        Arg::count(heads.head_dim),
+        Arg::count(pairs),
+        Arg::Int(i32::from(are_neighbours)),
+    ];
+    Launch::new("rope", by_row(rows, 0), &args)
+}
+
+/// Stores keys and values in their caches.
+pub(super) fn kv_write(
+    rows: usize,
+    heads: Heads,
+    from: [Arg; 2],
+    caches: [Arg; 2],
+    cells: Arg,
+) -> Launch {
+    let args = [
+        from[0],
+        from[1],
+        caches[0],
+        caches[1],
+        cells,
+        Arg::count(heads.count),
+        Arg::count(heads.head_dim),
+        Arg::count(BLOCK_LEN),
+    ];
+    Launch::new("kv_write", by_row(rows, 0), &args)
+}
+
+/// What rows see.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    pub sequences: Arg,
+    pub firsts: Arg,
+    pub lasts: Arg,
+    pub tables: Arg,
+    pub blocks_max: Arg,
+}
+
+/// `heads` are the queries'.
+pub(super) fn attention(
+    rows: usize,
+    (heads, kv_heads): (Heads, usize),
+    [queries, out]: [Arg; 2],
+    caches: [Arg; 2],
+    (seen, scale): (Seen, f32),
+) -> Launch {
+    let args = [
+        queries,
+        caches[0],
+        caches[1],
+        out,
+        seen.sequences,
+        seen.firsts,
+        seen.lasts,
+        seen.tables,
+        seen.blocks_max,
+        Arg::count(heads.count),
+        Arg::count(kv_heads),
+        Arg::count(heads.head_dim),
+        Arg::count(BLOCK_LEN),
+        Arg::Float(scale),
+    ];
+    let shared_bytes = 4 * (heads.head_dim.next_multiple_of(4) + CHUNK);
+    let grid = Grid { blocks: (rows, heads.count), threads: THREADS, shared_bytes };
+    Launch::new("attention", grid, &args)
+}
+
+/// `out = activation(gates) up`, `count` elements.
+pub(super) fn gate(count: usize, activation: Activation, gates: Arg, up: Arg, out: Arg) -> Launch {
+    let args = [gates, up, out, Arg::count(count), kind(activation)];
+    Launch::new("gate", by_element(count), &args)
+}
+
+pub(super) fn activate(count: usize, activation: Activation, x: Arg) -> Launch {
+    Launch::new("activate", by_element(count), &[x, Arg::count(count), kind(activation)])
+}
+
+pub(super) fn add(count: usize, into: Arg, x: Arg) -> Launch {
+    Launch::new("add", by_element(count), &[into, x, Arg::count(count)])
+}
+
+/// The rows that `which` names, one after the other.
+pub(super) fn take_rows((rows, width): (usize, usize), from: Arg, to: Arg, which: Arg) -> Launch {
+    Launch::new("take_rows", by_row(rows, 0), &[from, to, which, Arg::count(width)])
+}
+
+/// Rounded inputs of a product.
+#[derive(Clone, Copy)]
+pub(super) struct Levels {
+    pub levels: Arg,
+    pub scales: Arg,
+    pub sums: Arg,
+}
+
+/// Rounds `rows` of `width` elements.
+pub(super) fn round(
+    rounding: Rounding,
+    (rows, width): (usize, usize),
+    x: Arg,
+    into: Levels,
+) -> Launch {
+    let padded = width.next_multiple_of(pack::COLUMNS);
+    let args = [
+        x,
+        into.levels,
+        into.scales,
+        into.sums,
+        Arg::count(width),
+        Arg::count(padded),
+        Arg::count(rows),
+    ];
+    let blocks = (rows, (padded / rounding.length).div_ceil(WARPS));
+    let grid = Grid { blocks, threads: THREADS, shared_bytes: 0 };
+    Launch::new(&rounding.kernel(), grid, &args)
+}
+
+/// A matrix in a product.
+#[derive(Clone, Copy)]
+pub(super) struct Factor {
+    pub weights: Arg,
+    pub rows: usize,
+    pub columns: usize,
+    /// One value for each row, or nothing.
+    pub bias: Arg,
+}
+
+/// The kernel for products of so many rows of a batch.
+pub(super) fn product_kernel(form: &Form, bits: usize, tiles: usize) -> String {
+    format!("linear_{}_{bits}_{tiles}", form.name)
+}
+
+/// The column tiles of the kernel that is fastest for so many rows of a batch.
+pub(super) fn column_tiles(batch: usize) -> usize {
+    if batch > TILE_ROWS { TILES_MANY } else { 1 }
+}
+
+/// Products of a packed matrix with `batch` rows of rounded inputs, by a kernel of `tiles` column
+/// tiles.
+pub(super) fn product(
+    (form, bits, tiles): (&Form, usize, usize),
+    matrix: Factor,
+    inputs: Levels,
+    (out, batch): (Arg, usize),
+) -> Launch {
+    let args = [
+        matrix.weights,
+        inputs.levels,
+        inputs.scales,
+        inputs.sums,
+        matrix.bias,
+        out,
+        Arg::count(matrix.rows),
+        Arg::count(matrix.columns.next_multiple_of(pack::COLUMNS)),
+        Arg::count(batch),
+        Arg::Int(0),
+    ];
+    let grid = Grid {
+        blocks: (matrix.rows.div_ceil(pack::ROWS), batch.div_ceil(TILE_ROWS * tiles)),
+        threads: THREADS,
+        shared_bytes: WARPS * tiles * 4 * 32 * 4,
+    };
+    Launch::new(&product_kernel(form, bits, tiles), grid, &args)
+}
+
+/// Products of a matrix of numbers, of half or single precision, with `batch` rows of `x`.
+pub(super) fn plain_product(
+    is_half: bool,
+    matrix: Factor,
+    x: Arg,
+    (out, batch): (Arg, usize),
+) -> Launch {
+    let args = [
+        matrix.weights,
+        x,
+        matrix.bias,
+        out,
+        Arg::count(matrix.rows),
+        Arg::count(matrix.columns),
+        Arg::Int(0),
+    ];
+    let blocks = (matrix.rows.div_ceil(WARPS), batch);
+    let name = if is_half { HALF } else { SINGLE };
+    Launch::new(name, Grid { blocks, threads: THREADS, shared_bytes: 0 }, &args)
+}
