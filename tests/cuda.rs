@@ -219,7 +219,8 @@ fn status(site: &Site) -> String {
 
 #[test]
 fn a_server_with_a_gpu_computes_there_and_says_so() {
-    let site = site("device = 'cuda'", &[("MOCK_CUDA_CAPABILITY", "8.6")]);
+    let environment = [("MOCK_CUDA_CAPABILITY", "8.6"), ("MOCK_CUDA_DEVICES", "2")];
+    let site = site("device = 'cuda'", &environment);
     let served = site.serve_bare();
     let client = served.client(&site.first_key());
     for (prompt, right) in
@@ -232,12 +233,14 @@ fn a_server_with_a_gpu_computes_there_and_says_so() {
         let fingerprint = answer["system_fingerprint"].as_str().unwrap();
         assert!(fingerprint.contains("/cuda/sm_86/"), "{fingerprint}");
     }
-    let told = "computes  on Mock GPU 0 (8 GiB, compute capability 8.6); all 48 kernels passed";
     let status = status(&site);
-    assert!(status.contains(told), "{status}");
+    let gpu =
+        |index| format!("Mock GPU {index} (8 GiB, compute capability 8.6); all 48 kernels passed");
+    let told = format!("computes  on {}", gpu(0));
+    assert!(status.contains(&told) && status.contains(&gpu(1)), "{status}");
     let output = site.run(&["gpu", "test"]);
     let table = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && table.lines().count() == 49, "{table}");
+    assert!(output.status.success() && table.lines().count() == 2 * 49, "{table}");
 }
 
 /// Slower kernels stand in for what a GPU gets wrong, and both are told; the test is kept, and run

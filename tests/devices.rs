@@ -10,15 +10,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use compute::batch::{Batch, Row};
 use compute::cuda::driver::{CudaError, Device};
 use compute::cuda::found::Found;
 use compute::cuda::self_test::Tested;
-use compute::cuda::{self, Cuda, images, self_test};
+use compute::cuda::{self, Cuda, Share, images, self_test};
+use compute::executor::Executor;
 use compute::{ComputeError, map};
 use e2e::{gpu, places};
 use engine::{
     Config, EndReason, Engine, Event, Lane, Needs, Request, Sampling, Tenant, TokenStream,
 };
+use models::plan::Plan;
+use models::weights::Weights;
 
 /// Set in the processes that a test starts of itself.
 const IS_CASE: &str = "REDOUBT_TEST_CASE";
@@ -95,11 +99,104 @@ fn the_self_test_names_the_kernel_that_computes_wrongly() {
 }
 
 fn opened() -> Result<Arc<Device>, CudaError> {
+    opened_all().map(|mut devices| devices.remove(0))
+}
+
+fn opened_all() -> Result<Vec<Arc<Device>>, CudaError> {
     gpu::take_driver();
     match Found::look() {
-        Found::Devices(devices) => Device::open(&devices[0]),
+        Found::Devices(devices) => devices.iter().map(Device::open).collect(),
         found => panic!("{found}"),
     }
+}
+
+fn drill() -> (Weights, Plan) {
+    let weights = map::open(&places::repository().join("models/drill/drill.gguf")).unwrap();
+    let plan = models::family::plan(&weights).unwrap();
+    (weights, plan)
+}
+
+/// The logits of two sequences, in chunks and then token by token, after their blocks were copied.
+fn logits(model: &mut dyn Executor) -> Vec<u32> {
+    let row = |sequence: u32, position: u32| Row {
+        token: 300 + 11 * position + 5 * sequence,
+        position,
+        sequence,
+    };
+    let chunk: Vec<Row> = (0..70).map(|position| row(0, position)).collect();
+    let both = |position: u32| vec![row(0, 70 + position), row(1, position)];
+    let steps = [chunk].into_iter().chain((0..3).map(both));
+    let mut tables = [vec![9, 2, 5], vec![3, 14]];
+    let mut all = Vec::new();
+    for (index, rows) in steps.enumerate() {
+        if index == 2 {
+            model.copy_blocks(&[(2, 7), (3, 4)]).unwrap();
+            model.clear_blocks(&[2, 3]).unwrap();
+            tables = [vec![9, 7, 5], vec![4, 14]];
+        }
+        let outputs: Vec<u32> = (0..rows.len() as u32).collect();
+        let tables: Vec<&[u32]> = tables.iter().map(Vec::as_slice).collect();
+        let batch = Batch { rows: &rows, tables: &tables, outputs: &outputs, hidden: &[] };
+        let values = model.step(&batch).unwrap().logits.values;
+        all.extend(values.into_iter().map(f32::to_bits));
+    }
+    all
+}
+
+/// A model computes the same, to the bit, on one device and over several.
+#[test]
+fn a_model_over_several_gpus_computes_what_it_does_on_one() {
+    const NAME: &str = "a_model_over_several_gpus_computes_what_it_does_on_one";
+    if !is_case() {
+        assert_eq!(case(NAME, &[("MOCK_CUDA_DEVICES", "3")]), ["the same"; 4]);
+        return;
+    }
+    let (devices, (weights, plan)) = (opened_all().unwrap(), drill());
+    let layers = plan.layers.len();
+    assert!(layers >= 4, "{layers} layers");
+    let cuts = [&[0, 1, layers][..], &[0, 1, layers - 1, layers]];
+    for is_direct in [false, true] {
+        let settings = cuda::Settings { is_direct, ..cuda::Settings::default() };
+        let on_one = Cuda::load(&devices[0], &plan, &weights, &settings, BLOCKS, &mut |_| {});
+        let expected = logits(&mut on_one.unwrap());
+        for cut in cuts {
+            let share = |(device, ends): (&Arc<Device>, &[usize])| Share {
+                device: Arc::clone(device),
+                layers: ends[0]..ends[1],
+            };
+            let shares: Vec<Share> = devices.iter().zip(cut.windows(2)).map(share).collect();
+            let mut done = Vec::new();
+            let terms = (&settings, BLOCKS);
+            let mut progress = |bytes| done.push(bytes);
+            let model = Cuda::load_shared(&shares, &plan, &weights, terms, &mut progress);
+            assert_eq!(logits(&mut model.unwrap()), expected, "{cut:?}, {is_direct}");
+            assert!(done.is_sorted(), "{done:?}");
+            say("the same");
+        }
+    }
+}
+
+/// A model that one device has room for is not cut; one that none has room for is, by what they
+/// have free.
+#[test]
+fn a_model_is_cut_where_no_gpu_has_room_for_it() {
+    const NAME: &str = "a_model_is_cut_where_no_gpu_has_room_for_it";
+    if !is_case() {
+        let said =
+            |mib: &str| case(NAME, &[("MOCK_CUDA_DEVICES", "2"), ("MOCK_CUDA_MEMORY_MIB", mib)]);
+        assert_eq!(said("8192"), ["[(0, 0..5)], loaded"]);
+        assert_eq!(said("18"), ["[(0, 0..3), (1, 3..5)], loaded"]);
+        assert_eq!(said("4"), ["[(0, 0..5)], none"]);
+        return;
+    }
+    let (devices, (weights, plan)) = (opened_all().unwrap(), drill());
+    let (shares, room) = Cuda::shares(&devices, &plan, &weights, BLOCKS).unwrap();
+    let told: Vec<_> =
+        shares.iter().map(|share| (share.device.info().ordinal, share.layers.clone())).collect();
+    let terms = (&cuda::Settings::default(), room.min(BLOCKS));
+    let model = Cuda::load_shared(&shares, &plan, &weights, terms, &mut |_| {});
+    let is_loaded = room >= BLOCKS && model.is_ok();
+    say(format!("{told:?}, {}", if is_loaded { "loaded" } else { "none" }));
 }
 
 /// The image of every architecture has the kernels of every source, and so has what others compile.
@@ -201,8 +298,7 @@ fn fault_of(engine: &Engine, patience: Duration) -> String {
 /// Serves two requests at once and one that waits, and says what became of each.
 fn serve_three() {
     let device = opened().unwrap();
-    let weights = map::open(&places::repository().join("models/drill/drill.gguf")).unwrap();
-    let plan = models::family::plan(&weights).unwrap();
+    let (weights, plan) = drill();
     let settings = cuda::Settings::default();
     let model = Cuda::load(&device, &plan, &weights, &settings, BLOCKS, &mut |_| {}).unwrap();
     let cache_bytes = Cuda::cache_bytes(&plan, BLOCKS) as u64;

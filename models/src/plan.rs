@@ -226,6 +226,73 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// Slots that it reads: all of them before it writes any.
+    pub fn reads(&self) -> Vec<Slot> {
+        match self {
+            Step::Embed { .. } => Vec::new(),
+            Step::AddPosition { into, .. } | Step::AddRow { into, .. } => vec![*into],
+            Step::LayerNorm { input, .. }
+            | Step::RmsNorm { input, .. }
+            | Step::Linear { input, .. } => vec![*input],
+            Step::HeadNorm { slot, .. } | Step::Rope { slot, .. } | Step::Activate { slot, .. } => {
+                vec![*slot]
+            }
+            Step::KvWrite { keys, values, .. } => vec![*keys, *values],
+            Step::Attention { queries, .. } => vec![*queries],
+            Step::Gate { gate, up, .. } => vec![*gate, *up],
+            Step::Add { input, into } => vec![*input, *into],
+        }
+    }
+
+    /// Slots that it writes.
+    pub fn writes(&self) -> Vec<Slot> {
+        match self {
+            Step::Embed { out, .. }
+            | Step::LayerNorm { out, .. }
+            | Step::RmsNorm { out, .. }
+            | Step::Attention { out, .. }
+            | Step::Gate { out, .. } => vec![*out],
+            Step::AddPosition { into, .. } | Step::AddRow { into, .. } | Step::Add { into, .. } => {
+                vec![*into]
+            }
+            Step::HeadNorm { slot, .. } | Step::Rope { slot, .. } | Step::Activate { slot, .. } => {
+                vec![*slot]
+            }
+            Step::Linear { parts, .. } => parts.iter().map(|part| part.out).collect(),
+            Step::KvWrite { .. } => Vec::new(),
+        }
+    }
+
+    /// Weights that it takes.
+    pub fn weights(&self) -> Vec<WeightId> {
+        match self {
+            Step::Embed { table, .. }
+            | Step::AddPosition { table, .. }
+            | Step::AddRow { table, .. } => vec![*table],
+            Step::LayerNorm { weight, bias, .. } => vec![*weight, *bias],
+            Step::RmsNorm { weight, .. } | Step::HeadNorm { weight, .. } => vec![*weight],
+            Step::Linear { parts, .. } => {
+                parts.iter().flat_map(|part| [Some(part.weight), part.bias]).flatten().collect()
+            }
+            Step::Rope { .. }
+            | Step::KvWrite { .. }
+            | Step::Attention { .. }
+            | Step::Gate { .. }
+            | Step::Activate { .. }
+            | Step::Add { .. } => Vec::new(),
+        }
+    }
+
+    /// The cache that it fills or reads.
+    pub fn cache(&self) -> Option<CacheId> {
+        match self {
+            Step::KvWrite { cache, .. } | Step::Attention { cache, .. } => Some(*cache),
+            _ => None,
+        }
+    }
+}
+
 /// What comes after the layers: the model's hidden rows, and logits where it has any.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Head {
@@ -314,6 +381,25 @@ impl Plan {
     pub fn attends_to_whole_sequences(&self) -> bool {
         let full = |step: &Step| matches!(step, Step::Attention { span: Span::Full, .. });
         self.layers.iter().flatten().any(full)
+    }
+
+    /// Slots that the layers from `layer` on, and the head, read as the layers before left them.
+    pub fn carried(&self, layer: usize) -> Vec<Slot> {
+        let after = self.layers[layer..].iter().flatten().chain(&self.head.steps);
+        let (mut carried, mut written) = (Vec::new(), Vec::new());
+        let mut read = |slots: Vec<Slot>, written: &[Slot]| {
+            for slot in slots {
+                if !written.contains(&slot) && !carried.contains(&slot) {
+                    carried.push(slot);
+                }
+            }
+        };
+        for step in after {
+            read(step.reads(), &written);
+            written.extend(step.writes());
+        }
+        read(vec![self.head.hidden], &written);
+        carried
     }
 
     fn slot_name(&self, slot: Slot) -> &'static str {

@@ -15,9 +15,9 @@ use crate::failure::Failure;
 
 /// In the state folder.
 const KEPT: &str = "gpu-test.json";
-const KEPT_BYTES_MAX: usize = 64 << 10;
+const KEPT_BYTES_MAX: usize = 1 << 20;
 
-/// What was tested, when, and how it went.
+/// What was tested, when, and how it went; the file has one of each GPU.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept {
@@ -61,20 +61,22 @@ pub struct Proof {
 pub fn proof(gpu: &Arc<Device>, state_dir: &Path, clock: &Clock) -> Result<Proof, Failure> {
     let (disk, path) = (Disk::real(), state_dir.join(KEPT));
     let kept = disk.read(&path, KEPT_BYTES_MAX).ok();
-    // One that cannot be read is none.
-    let kept = kept.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
-    let kept = match kept.filter(|kept| kept.of == of(gpu)) {
-        Some(kept) => kept,
-        None => {
-            let tested_at = iso_8601(clock.unix_seconds());
-            let kernels = run(gpu)?.into_iter().map(Row::of).collect();
-            let kept = Kept { of: of(gpu), tested_at, kernels };
-            let bytes = serde_json::to_vec_pretty(&kept).map_err(Failure::new)?;
-            disk.replace(&path, &bytes).map_err(Failure::new)?;
-            kept
-        }
-    };
-    judged(&kept)
+    // What cannot be read is none.
+    let kept = kept.and_then(|bytes| serde_json::from_slice::<Vec<Kept>>(&bytes).ok());
+    let (mut all, of) = (kept.unwrap_or_default(), of(gpu));
+    if let Some(kept) = all.iter().find(|kept| kept.of == of) {
+        return judged(kept);
+    }
+    let tested_at = iso_8601(clock.unix_seconds());
+    let kernels = run(gpu)?.into_iter().map(Row::of).collect();
+    // One of another driver or program is over.
+    all.retain(|kept| kept.of.uuid != of.uuid);
+    let kept = Kept { of, tested_at, kernels };
+    let proof = judged(&kept);
+    all.push(kept);
+    let bytes = serde_json::to_vec_pretty(&all).map_err(Failure::new)?;
+    disk.replace(&path, &bytes).map_err(Failure::new)?;
+    proof
 }
 
 /// Runs the test.

@@ -1,6 +1,7 @@
 //! A model, from a file or embedded, to a served one: looked at when the server starts (header,
 //! digest, plan, tokenizer), loaded into the engine when it is needed.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
@@ -12,8 +13,8 @@ use bundle::{Digest, ItemFile};
 use compute::ComputeError;
 use compute::batch::BLOCK_LEN;
 use compute::cpu::{Cpu, KvType, Settings};
-use compute::cuda::Cuda;
 use compute::cuda::driver::Device;
+use compute::cuda::{self, Cuda};
 use compute::executor::Executor;
 use compute::map::{self, MapError};
 use compute::reference::{Mode, Reference};
@@ -163,13 +164,18 @@ pub fn look(
     };
     let version = env!("CARGO_PKG_VERSION");
     let files = files_sha256.map(|files| format!("-{}", &files[..12])).unwrap_or_default();
-    let executor = match terms.place.gpu_for(&opened.plan) {
-        Some(gpu) => {
-            let (major, minor) = gpu.info().capability;
-            format!("cuda/sm_{major}{minor}")
-        }
-        None if Cpu::fits(&opened.plan) => "packed/cpu".to_owned(),
-        None => "reference/cpu".to_owned(),
+    let architectures: BTreeSet<String> = terms
+        .place
+        .gpus_for(&opened.plan)
+        .iter()
+        .map(|gpu| format!("sm_{}{}", gpu.info().capability.0, gpu.info().capability.1))
+        .collect();
+    let executor = if !architectures.is_empty() {
+        format!("cuda/{}", Vec::from_iter(architectures).join("+"))
+    } else if Cpu::fits(&opened.plan) {
+        "packed/cpu".to_owned()
+    } else {
+        "reference/cpu".to_owned()
     };
     let fingerprint = format!("redoubt-{version}/{executor}/{}{files}", &sha256[..12]);
     let created_unix_seconds = clock.unix_seconds();
@@ -302,19 +308,19 @@ fn load(source: &Source, terms: &Terms, opened: &Opened) -> Result<Handle, LoadE
     let Opened { weights, plan, .. } = opened;
     let config = &terms.config;
     let weight_bytes: u64 = weights.tensors().values().map(|tensor| tensor.bytes).sum();
-    let gpu = terms.place.gpu_for(plan);
-    let blocks = blocks(plan, gpu.is_some(), config)?;
+    let gpus = terms.place.gpus_for(plan);
+    let blocks = blocks(plan, !gpus.is_empty(), config)?;
     let settings = config.compute_settings();
-    let cache_bytes = match gpu {
-        Some(_) => Cuda::cache_bytes(plan, blocks.least),
-        None => cache_bytes(plan, settings.kv, blocks.least),
+    let cache_bytes = match gpus {
+        [] => cache_bytes(plan, settings.kv, blocks.least),
+        _ => Cuda::cache_bytes(plan, blocks.least),
     } as u64;
     let reservation = terms.engine.reserve(Needs { weight_bytes, cache_bytes })?;
     let bar = bar(terms, "loading", weight_bytes);
     let mut progress = |done| bar.set_position(done);
-    let executor = match gpu {
-        Some(gpu) => on_gpu((gpu, &terms.place), plan, weights, &blocks, &mut progress),
-        None => executor(plan, weights, settings, blocks.most, &mut progress),
+    let executor = match gpus {
+        [] => executor(plan, weights, settings, blocks.most, &mut progress),
+        gpus => on_gpus((gpus, terms.place.settings()), plan, weights, &blocks, &mut progress),
     };
     let executor = executor.map_err(|error| LoadError::Failed(format!("{source}: {error}")))?;
     bar.finish_and_clear();
@@ -329,16 +335,22 @@ fn load(source: &Source, terms: &Terms, opened: &Opened) -> Result<Handle, LoadE
     Ok(terms.engine.add(executor, config, reservation))
 }
 
-/// The model on a GPU, with as many cache blocks as it has room for.
-fn on_gpu(
-    (gpu, place): (&Arc<Device>, &Place),
+/// The model on the GPU that has the most room for it, or over all of them where none has enough;
+/// with as many cache blocks as there is room for.
+fn on_gpus(
+    (gpus, settings): (&[Arc<Device>], &cuda::Settings),
     plan: &Plan,
     weights: &Weights,
     blocks: &Blocks,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Box<dyn Executor>, ComputeError> {
-    let most = Cuda::blocks_with_room(gpu, plan, weights)?.clamp(blocks.least, blocks.most);
-    Ok(Box::new(Cuda::load(gpu, plan, weights, place.settings(), most, progress)?))
+    let (shares, room) = Cuda::shares(gpus, plan, weights, blocks.least)?;
+    let count = room.clamp(blocks.least, blocks.most);
+    if shares.len() > 1 {
+        let layers: Vec<usize> = shares.iter().map(|share| share.layers.len()).collect();
+        tracing::info!(model = plan.architecture, ?layers, "no GPU has room for all layers");
+    }
+    Ok(Box::new(Cuda::load_shared(&shares, plan, weights, (settings, count), progress)?))
 }
 
 /// The model on the CPU: by the executor that is made for it, or by the reference where its shapes

@@ -1,4 +1,4 @@
-//! Where models are computed: on a GPU where there is one that this program has kernels for, else
+//! Where models are computed: on GPUs where there are some that this program has kernels for, else
 //! on the CPU. Which it is, and why, is told at the start and in the status. A GPU's kernels are
 //! tested at its first start, and it has to compute the drill model as the CPU does at every one,
 //! before anything is computed on it.
@@ -11,6 +11,7 @@ use compute::batch::{Batch, Row};
 use compute::cpu::{self, Cpu};
 use compute::cuda::driver::{CAPABILITY_LEAST, Device};
 use compute::cuda::found::{DeviceInfo, Found};
+use compute::cuda::self_test::Avoided;
 use compute::cuda::{self, Cuda, images, self_test};
 use compute::executor::Executor;
 use ledger::Clock;
@@ -33,8 +34,16 @@ const WITHOUT: &str = "'device = \"cpu\"' in the configuration does without the 
 /// Where models are computed.
 #[derive(Clone)]
 pub struct Place {
-    gpu: Option<Arc<Device>>,
+    /// In the driver's order; none where the CPU computes.
+    gpus: Vec<Arc<Device>>,
     settings: cuda::Settings,
+    told: String,
+}
+
+/// A GPU that can be computed on.
+struct Tried {
+    gpu: Arc<Device>,
+    avoided: Avoided,
     told: String,
 }
 
@@ -42,33 +51,27 @@ impl Place {
     /// The CPU, for what computes nothing.
     pub fn cpu() -> Place {
         let settings = cuda::Settings::default();
-        Place { gpu: None, settings, told: "the CPU".to_owned() }
+        Place { gpus: Vec::new(), settings, told: "the CPU".to_owned() }
     }
 
-    /// Looks for a GPU, unless the configuration wants none.
+    /// Looks for GPUs, unless the configuration wants none.
     ///
     /// # Errors
-    /// When there is one that cannot be taken into use, or the configuration wants one and there is
-    /// none.
+    /// When the configuration wants one and there is none that can be computed on.
     pub fn choose(config: &Config, clock: &Clock) -> Result<Place, Failure> {
         if config.device == DeviceChoice::Cpu {
             return Ok(Place { told: "the CPU, as it is configured".to_owned(), ..Place::cpu() });
         }
         let found = Found::look();
         let why_not = match &found {
-            Found::Devices(devices) => match (best(devices), images::are_there()) {
-                (Some(device), true) => match Place::on(device, &config.state_dir, clock) {
-                    Err(failure) if config.device == DeviceChoice::Auto => {
-                        tracing::error!("{failure}");
-                        format!("{found} is not used, see the log")
-                    }
-                    tried => return tried,
-                },
-                (Some(_), false) => format!(
-                    "{found} is not used: this program was built without CUDA kernels, run \
-                     scripts/kernels and build it again"
-                ),
-                (None, _) => found.to_string(),
+            Found::Devices(_) if !images::are_there() => format!(
+                "{found} is not used: this program was built without CUDA kernels, run \
+                 scripts/kernels and build it again"
+            ),
+            Found::Devices(devices) => match Place::on(devices, config, clock)? {
+                Some(place) => return Ok(place),
+                None if able(devices).next().is_none() => found.to_string(),
+                None => format!("{found} is not used, see the log"),
             },
             _ => found.to_string(),
         };
@@ -81,35 +84,49 @@ impl Place {
         Ok(Place { told: format!("the CPU ({why_not})"), ..Place::cpu() })
     }
 
-    /// The GPU that models would be computed on.
+    /// All GPUs that this program has kernels for.
     ///
     /// # Errors
-    /// When there is none that this program has kernels for.
-    pub fn device() -> Result<Arc<Device>, Failure> {
+    /// When there is none, or one cannot be taken into use.
+    pub fn devices() -> Result<Vec<Arc<Device>>, Failure> {
         let found = Found::look();
-        let none = Failure::new(format!("no GPU to compute on: {found}"));
-        match &found {
-            Found::Devices(devices) => {
-                Device::open(best(devices).ok_or(none)?).map_err(Failure::new)
-            }
-            _ => Err(none),
+        let infos = if let Found::Devices(infos) = &found { &infos[..] } else { &[] };
+        let opened = able(infos).map(|info| Device::open(info).map_err(Failure::new));
+        match opened.collect::<Result<Vec<_>, Failure>>()? {
+            none if none.is_empty() => Err(Failure::new(format!("no GPU to compute on: {found}"))),
+            devices => Ok(devices),
         }
     }
 
-    fn on(info: &DeviceInfo, state_dir: &Path, clock: &Clock) -> Result<Place, Failure> {
-        let name = Found::Devices(vec![info.clone()]).to_string();
-        let failed = |failure: Failure| failure.of(&name).hint(WITHOUT);
-        let broken = |error: ComputeError| failed(Failure::new(error));
-        let gpu = Device::open(info).map_err(|error| broken(error.into()))?;
-        let proof = gpu_test::proof(&gpu, state_dir, clock).map_err(|failure| failure.of(&name))?;
-        let settings = cuda::Settings { avoided: proof.avoided, ..cuda::Settings::default() };
-        let off = off_by(&gpu, &settings).map_err(broken)?;
-        if off > OFF_MAX {
-            let error = format!("{name} computes wrongly: it is off by {off:.1e} of the CPU");
-            return Err(Failure::new(error)
-                .hint("the GPU or its driver is damaged, or this program's kernels are"));
+    /// Those of these GPUs that can be computed on; none where there is none. What is wrong with
+    /// one goes to the log, or is the error where the configuration wants a GPU and has no other.
+    fn on(
+        devices: &[DeviceInfo],
+        config: &Config,
+        clock: &Clock,
+    ) -> Result<Option<Place>, Failure> {
+        let (mut tried, mut failed) = (Vec::new(), Vec::new());
+        for info in able(devices) {
+            match Tried::on(info, &config.state_dir, clock) {
+                Ok(good) => tried.push(good),
+                Err(failure) => failed.push(failure),
+            }
         }
-        Ok(Place { gpu: Some(gpu), settings, told: format!("{name}; {}", proof.told) })
+        if tried.is_empty() && config.device == DeviceChoice::Cuda && !failed.is_empty() {
+            return Err(failed.remove(0));
+        }
+        failed.iter().for_each(|failure| tracing::error!("{failure}"));
+        if tried.is_empty() {
+            return Ok(None);
+        }
+        let mut told: Vec<String> = tried.iter().map(|tried| tried.told.clone()).collect();
+        if !failed.is_empty() {
+            told.push(format!("{} not used, see the log", failed.len()));
+        }
+        let avoided = tried.iter().map(|tried| &tried.avoided).collect();
+        let settings = cuda::Settings { avoided, ..cuda::Settings::default() };
+        let gpus = tried.into_iter().map(|tried| tried.gpu).collect();
+        Ok(Some(Place { gpus, settings, told: told.join("; ") }))
     }
 
     /// For people.
@@ -117,12 +134,12 @@ impl Place {
         &self.told
     }
 
-    /// The GPU, where it is the one to compute this plan.
-    pub fn gpu_for(&self, plan: &Plan) -> Option<&Arc<Device>> {
-        self.gpu.as_ref().filter(|_| Cuda::fits(plan))
+    /// The GPUs, where they are to compute this plan.
+    pub fn gpus_for(&self, plan: &Plan) -> &[Arc<Device>] {
+        if Cuda::fits(plan) { &self.gpus } else { &[] }
     }
 
-    /// How models are computed on it.
+    /// How models are computed on them.
     pub fn settings(&self) -> &cuda::Settings {
         &self.settings
     }
@@ -130,11 +147,32 @@ impl Place {
     /// Bytes for weights, keys and values of all models together.
     ///
     /// # Errors
-    /// When the GPU cannot be asked.
+    /// When a GPU cannot be asked.
     pub fn memory_bytes(&self, config: &Config) -> Result<u64, Failure> {
-        let Some(gpu) = &self.gpu else { return Ok(config.memory_bytes()) };
-        let free = gpu.free_bytes().map_err(Failure::new)? as u64 / 100 * SHARE_PERCENT;
+        if self.gpus.is_empty() {
+            return Ok(config.memory_bytes());
+        }
+        let free = self.gpus.iter().map(|gpu| gpu.free_bytes().map_err(Failure::new));
+        let free = free.sum::<Result<usize, Failure>>()? as u64 / 100 * SHARE_PERCENT;
         Ok(config.memory_limit_bytes().map_or(free, |limit| limit.min(free)))
+    }
+}
+
+impl Tried {
+    fn on(info: &DeviceInfo, state_dir: &Path, clock: &Clock) -> Result<Tried, Failure> {
+        let name = Found::Devices(vec![info.clone()]).to_string();
+        let broken = |error: ComputeError| Failure::new(error).of(&name).hint(WITHOUT);
+        let gpu = Device::open(info).map_err(|error| broken(error.into()))?;
+        let proof = gpu_test::proof(&gpu, state_dir, clock).map_err(|failure| failure.of(&name))?;
+        let avoided = proof.avoided;
+        let settings = cuda::Settings { avoided: avoided.clone(), ..cuda::Settings::default() };
+        let off = off_by(&gpu, &settings).map_err(broken)?;
+        if off.is_nan() || off > OFF_MAX {
+            let error = format!("{name} computes wrongly: it is off by {off:.1e} of the CPU");
+            return Err(Failure::new(error)
+                .hint("the GPU or its driver is damaged, or this program's kernels are"));
+        }
+        Ok(Tried { gpu, avoided, told: format!("{name}; {}", proof.told) })
     }
 }
 
@@ -162,31 +200,7 @@ fn off_by(gpu: &Arc<Device>, settings: &cuda::Settings) -> Result<f32, ComputeEr
     Ok(self_test::off(&expected, &found))
 }
 
-/// The one with the most memory among those that kernels are made for.
-fn best(devices: &[DeviceInfo]) -> Option<&DeviceInfo> {
-    let can = devices.iter().filter(|device| device.capability >= CAPABILITY_LEAST);
-    // The first of equals.
-    can.rev().max_by_key(|device| device.memory_bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_gpu_with_the_most_memory_is_chosen() {
-        let device = |ordinal, major, gib: usize| DeviceInfo {
-            ordinal,
-            name: String::new(),
-            uuid: String::new(),
-            capability: (major, 0),
-            memory_bytes: gib << 30,
-            multiprocessors: 1,
-        };
-        let chosen = |devices: &[DeviceInfo]| best(devices).map(|device| device.ordinal);
-        assert_eq!(chosen(&[]), None);
-        assert_eq!(chosen(&[device(0, 7, 32)]), None);
-        assert_eq!(chosen(&[device(0, 7, 32), device(1, 8, 16)]), Some(1));
-        assert_eq!(chosen(&[device(0, 9, 80), device(1, 9, 80), device(2, 9, 40)]), Some(0));
-    }
+/// Those that kernels are made for.
+fn able(devices: &[DeviceInfo]) -> impl Iterator<Item = &DeviceInfo> {
+    devices.iter().filter(|device| device.capability >= CAPABILITY_LEAST)
 }

@@ -1,7 +1,8 @@
 // A CUDA driver for tests, without a GPU: what this project calls of it, over kernels that shim/ runs on
 // the CPU. It refuses what the real one would: images that are none, kernels that an image does not
 // have, addresses that were not given out, copies beyond them, launches beyond a device's limits, and
-// anything but launches, copies and fills while a graph is captured. Device memory begins as garbage.
+// anything but launches, copies and fills while a graph is captured, and kernels that are given memory of
+// another device. Device memory begins as garbage.
 //
 // MOCK_CUDA_DEVICES is how many there are (1), MOCK_CUDA_CAPABILITY what they can do (9.0),
 // MOCK_CUDA_MEMORY_MIB how much each has (8192), MOCK_CUDA_UUID the last number of the first's UUID (1).
@@ -105,6 +106,14 @@ int perform(void* stream, Step step) {
         return SUCCESS;
     }
     return step();
+}
+
+// Whether an address is of another device than the one that is current.
+bool is_anothers(uintptr_t at) {
+    auto after = given_out.upper_bound(at);
+    if (after == given_out.begin()) return false;
+    auto [begin, memory] = *std::prev(after);
+    return at < begin + memory.bytes && memory.of != current;
 }
 
 int copy(void* stream, uintptr_t to, uintptr_t from, size_t bytes, bool is_to_ours, bool is_from_ours) {
@@ -241,7 +250,10 @@ int cuMemcpyDtoDAsync_v2(uintptr_t to, uintptr_t from, size_t bytes, void* strea
     return copy(stream, to, from, bytes, true, true);
 }
 
-int cuMemcpyPeerAsync(uintptr_t to, void*, uintptr_t from, void*, size_t bytes, void* stream) {
+int cuMemcpyPeerAsync(uintptr_t to, void* here, uintptr_t from, void* there, size_t bytes, void* stream) {
+    if (!is_ours(to, bytes) || !is_ours(from, bytes)) return INVALID_VALUE;
+    auto context = [](uintptr_t at) { return std::prev(given_out.upper_bound(at))->second.of; };
+    if (context(to) != here || context(from) != there) return INVALID_CONTEXT;
     return copy(stream, to, from, bytes, true, true);
 }
 
@@ -359,6 +371,9 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
     for (int i = 0; i < of->entry->count; i++) {
         auto* from = static_cast<char*>(params[i]);
         values.emplace_back(from, from + of->entry->sizes[i]);
+        uintptr_t at = 0;
+        if (of->entry->sizes[i] == sizeof at) memcpy(&at, from, sizeof at);
+        if (is_anothers(at)) return ILLEGAL_ADDRESS;
     }
     return perform(stream, [=]() mutable {
         if (fails("launch")) return sticky = LAUNCH_FAILED;

@@ -321,6 +321,24 @@ impl<T: Plain> Memory<T> {
             .map_err(failed("memory is cleared"))
     }
 
+    /// Copies as many elements of another memory, of whichever device, to its beginning. Neither is
+    /// written to before both devices were waited for.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn copy_from(&mut self, from: &Memory<T>, len: usize) -> Result<(), CudaError> {
+        let (target, source) = (self.place(0, len), from.place(0, len));
+        if len == 0 {
+            return Ok(());
+        }
+        self.device.enter()?;
+        let (here, there, bytes) = (self.device.context, from.device.context, len * size_of::<T>());
+        let stream = self.device.stream;
+        // SAFETY: both places have as many, in their contexts, and lie in two memories.
+        unsafe { result::memcpy_peer_async(here, target, there, source, bytes, stream) }
+            .map_err(failed("memory is copied from another GPU"))
+    }
+
     /// Copies elements within it; the places do not overlap.
     ///
     /// # Panics

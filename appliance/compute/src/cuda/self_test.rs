@@ -73,6 +73,13 @@ impl Avoided {
     }
 }
 
+/// What any of several devices does without.
+impl<'a> FromIterator<&'a Avoided> for Avoided {
+    fn from_iter<I: IntoIterator<Item = &'a Avoided>>(all: I) -> Avoided {
+        Avoided(all.into_iter().flat_map(|avoided| avoided.0.iter().cloned()).collect())
+    }
+}
+
 /// Tests every kernel on a device: small work, that takes less than a second on a GPU.
 ///
 /// # Errors

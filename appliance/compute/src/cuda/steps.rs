@@ -2,15 +2,16 @@
 
 use models::plan::{CacheId, LinearPart, RopePairs, Slot, Step, WeightId};
 
+use super::Rounding;
 use super::driver::{Arg, CudaError, Memory};
 use super::launches::{self, Factor, Heads, Levels, Seen};
+use super::stage::Stage;
 use super::weights::{Kept, Loaded, Matrix};
-use super::{Cuda, Rounding};
 use crate::ComputeError;
 use crate::batch::Row;
 use crate::reference::linear::Stored;
 
-impl Cuda {
+impl Stage {
     /// Launches a step over the rows that the slots hold.
     pub(super) fn run(&mut self, step: &Step, rows: &[Row]) -> Result<(), ComputeError> {
         let count = rows.len();
@@ -86,7 +87,7 @@ impl Cuda {
     }
 
     fn caches(&self, cache: CacheId) -> [Arg; 2] {
-        let (keys, values) = &self.caches[cache.0];
+        let (keys, values) = self.caches[cache.0].as_ref().expect("a stage has its layers' caches");
         [keys.at(0), values.at(0)]
     }
 

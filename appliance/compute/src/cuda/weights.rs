@@ -10,6 +10,7 @@ use super::driver::{Device, Memory};
 use super::launches::HALF;
 use super::pack::{COLUMNS, Form, ROWS};
 use super::self_test::Avoided;
+use super::share::Share;
 use crate::ComputeError;
 use crate::reference::linear::{Stored, floats};
 use crate::tables;
@@ -25,7 +26,7 @@ pub(super) enum Loaded {
     Matrix(Matrix),
     /// A table whose rows are taken one by one, where the file is mapped.
     Table(Stored),
-    /// The head, which the executor holds itself.
+    /// The head, which the stage holds itself, and what other stages have.
     Elsewhere,
 }
 
@@ -117,15 +118,16 @@ fn packed(
     Ok(memory)
 }
 
-/// All weights of a plan, and the head's matrix.
+/// The weights of a share, and the head's matrix where the head is in it.
 pub(super) fn load(
-    device: &Arc<Device>,
+    share: &Share,
     plan: &Plan,
     file: &Weights,
     avoided: &Avoided,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(Vec<Loaded>, Option<Matrix>), ComputeError> {
-    let tables = tables::tables(plan);
+    let device = &share.device;
+    let (tables, wanted) = (tables::tables(plan), share.weights(plan));
     let projection = plan.head.projection.as_ref().map(|projection| projection.weight.0);
     let mut done = 0;
     let mut loaded = Vec::with_capacity(plan.weights.len());
@@ -136,14 +138,18 @@ pub(super) fn load(
     for (index, info) in plan.weights.iter().enumerate() {
         let weight = file.tensor(&info.name)?;
         loaded.push(match info.shape.len() {
+            _ if !wanted.contains(&index) => Loaded::Elsewhere,
             _ if tables.contains(&index) => Loaded::Table(Stored::new(file.clone(), &info.name)?),
             _ if projection == Some(index) => Loaded::Elsewhere,
             1 => Loaded::Vector(device.upload(&floats(&weight))?),
             _ => Loaded::Matrix(matrix(&info.name)?),
         });
-        done += weight.bytes.len() as u64;
-        progress(done);
+        if wanted.contains(&index) {
+            done += weight.bytes.len() as u64;
+            progress(done);
+        }
     }
-    let head = projection.map(|index| matrix(&plan.weights[index].name)).transpose()?;
+    let head = projection.filter(|_| share.has_head(plan));
+    let head = head.map(|index| matrix(&plan.weights[index].name)).transpose()?;
     Ok((loaded, head))
 }
