@@ -119,7 +119,8 @@ fn check(path: &Path, dtype: DType, (precision, error_max, chunk): (Precision, f
     let beside = beside.run(&mut cuda(&weights, precision), chunk).remove(0);
     let is_same = bits(&beside) == bits(&found);
     assert!(is_same, "{dtype}, {precision:?}: chunks of {chunk} beside another");
-    let settings = cuda::Settings { precision, is_direct: true, ..cuda::Settings::default() };
+    let default = cuda::Settings::default();
+    let settings = cuda::Settings { precision, is_direct: true, spans_at_once: 3, ..default };
     let mut direct =
         Cuda::load(&gpu::device(), &plan, &weights, &settings, BLOCKS, &mut |_| {}).unwrap();
     // Rows do not see those after them.
@@ -235,12 +236,12 @@ fn a_server_with_a_gpu_computes_there_and_says_so() {
     }
     let status = status(&site);
     let gpu =
-        |index| format!("Mock GPU {index} (8 GiB, compute capability 8.6); all 48 kernels passed");
+        |index| format!("Mock GPU {index} (8 GiB, compute capability 8.6); all 50 kernels passed");
     let told = format!("computes  on {}", gpu(0));
     assert!(status.contains(&told) && status.contains(&gpu(1)), "{status}");
     let output = site.run(&["gpu", "test"]);
     let table = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && table.lines().count() == 2 * 49, "{table}");
+    assert!(output.status.success() && table.lines().count() == 2 * 51, "{table}");
 }
 
 /// Slower kernels stand in for what a GPU gets wrong, and both are told; the test is kept, and run
@@ -249,7 +250,7 @@ fn a_server_with_a_gpu_computes_there_and_says_so() {
 fn a_kernel_that_fails_its_test_is_done_without() {
     let name = "linear_q8_0_8_4";
     let mut site = site("device = 'cuda'", &[("MOCK_CUDA_SKIP", name)]);
-    let told = "1 of 48 kernels failed the test of 20";
+    let told = "1 of 50 kernels failed the test of 20";
     let serve = |site: &Site| {
         let served = site.serve_bare();
         let client = served.client(&site.first_key());
@@ -268,11 +269,11 @@ fn a_kernel_that_fails_its_test_is_done_without() {
     site.environment("MOCK_CUDA_SKIP", "");
     let again = serve(&site);
     assert!(again.contains(told), "{again}");
-    site.environment("MOCK_CUDA_SKIP", "attention");
+    site.environment("MOCK_CUDA_SKIP", "attention_merge");
     site.environment("MOCK_CUDA_UUID", "7");
     let output = site.run(&["serve"]);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && told.contains("the kernel 'attention'"), "{told}");
+    assert!(!output.status.success() && told.contains("the kernel 'attention_merge'"), "{told}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod launches;
 mod pack;
 pub mod self_test;
 mod share;
+mod spans;
 mod stage;
 mod steps;
 mod weights;
@@ -19,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use models::dtype::DType;
-use models::plan::{Plan, Slot};
+use models::plan::{CacheInfo, Plan, Slot};
 use models::weights::Weights;
 
 use crate::ComputeError;
@@ -29,10 +30,11 @@ use crate::executor::Executor;
 use crate::limits::{Limits, merged};
 use crate::tables;
 use driver::{CudaError, Device, Kernel};
-use launches::Launch;
+use launches::{HEAD_DIM_MAX, Launch};
 use self_test::Avoided;
 pub use share::Share;
-use stage::Stage;
+use spans::{SPANS_AT_ONCE, Spans};
+use stage::{Filled, Stage};
 
 /// Rows that are computed at once, at most; a step of more is computed in parts.
 const ROWS_MAX: usize = 512;
@@ -42,18 +44,30 @@ const GRAPH_ROWS_MAX: usize = 64;
 const OUTPUTS_MAX: usize = 64;
 /// Eight rows of a batch fill a tensor core's instruction.
 const ROWS_AT_ONCE: usize = 8;
-/// Elements of a head, at most.
-const HEAD_DIM_MAX: usize = 512;
 
 /// How a model is computed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How inputs of products are rounded.
     pub precision: Precision,
     /// Whether every kernel of a step is launched by itself, for comparison.
     pub is_direct: bool,
+    /// Spans of attention that are computed at once, where a row has no more; steps of more are no
+    /// graphs.
+    pub spans_at_once: usize,
     /// Kernels that slower ones stand in for.
     pub avoided: Avoided,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            precision: Precision::default(),
+            is_direct: false,
+            spans_at_once: SPANS_AT_ONCE,
+            avoided: Avoided::default(),
+        }
+    }
 }
 
 /// A model, loaded.
@@ -93,8 +107,9 @@ impl Cuda {
     /// Whether the executor is made for this model; what it is not for the CPU computes. Encoders
     /// come with weights in full precision, and their vectors are compared with others' that were.
     pub fn fits(plan: &Plan) -> bool {
-        let has_room = plan.caches.iter().all(|cache| cache.head_dim <= HEAD_DIM_MAX);
-        has_room && !plan.attends_to_whole_sequences()
+        let fits =
+            |info: &CacheInfo| info.head_dim <= HEAD_DIM_MAX && info.head_dim.is_multiple_of(2);
+        plan.caches.iter().all(fits) && !plan.attends_to_whole_sequences()
     }
 
     /// Whether inputs of products with matrices of an element type are rounded, as they are where
@@ -167,6 +182,24 @@ impl Cuda {
         plan.cache_elements_per_position().saturating_mul(BLOCK_LEN * 2).saturating_mul(blocks)
     }
 
+    /// What rows are filled up to, where they are launched as a graph; and the spans that they see,
+    /// by window.
+    fn fill_up(&self, rows: &[Row]) -> (Option<Filled>, BTreeMap<usize, Spans>) {
+        let windows = spans::windows(&self.plan);
+        let spans = |len: usize| -> BTreeMap<usize, Spans> {
+            windows.iter().map(|&window| (window, Spans::of(window, rows, len))).collect()
+        };
+        if let Some(filled) = self.stages[0].filled(rows.len()) {
+            let mut spans = spans(filled);
+            let most = spans.values().map(Spans::len).max().unwrap_or(0).next_power_of_two();
+            if most <= self.stages[0].spans_at_once {
+                spans.values_mut().for_each(|spans| spans.fill_up(most));
+                return (Some(Filled { rows: filled, spans: most }), spans);
+            }
+        }
+        (None, spans(rows.len()))
+    }
+
     /// Computes some rows of a step; those of `outputs` and `hidden` are counted from `from` on.
     fn part(
         &mut self,
@@ -176,12 +209,12 @@ impl Cuda {
         computed: &mut Computed,
     ) -> Result<(), ComputeError> {
         let plan = Arc::clone(&self.plan);
-        let filled = self.stages[0].filled(rows.len());
-        let computed_len = filled.unwrap_or(rows.len());
+        let (filled, spans) = self.fill_up(rows);
+        let computed_len = filled.map_or(rows.len(), |filled| filled.rows);
         for index in 0..self.stages.len() {
             let (before, rest) = self.stages.split_at_mut(index);
             let stage = &mut rest[0];
-            stage.begin(rows, computed_len, batch)?;
+            stage.begin(rows, (computed_len, &spans), batch)?;
             match before.last() {
                 None => plan.embed.iter().try_for_each(|step| stage.run(step, rows))?,
                 Some(before) => stage.take_over(before, &self.carried[index], computed_len)?,

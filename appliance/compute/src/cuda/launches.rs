@@ -20,8 +20,14 @@ const WARPS: usize = THREADS / 32;
 const TILE_ROWS: usize = 8;
 /// Column tiles of the kernels for many rows.
 const TILES_MANY: usize = 4;
-/// Positions of a chunk of attention, for whose scores there is shared memory.
-const CHUNK: usize = 128;
+/// Positions of a span, which a block of attention's kernels has; they begin at multiples of it.
+pub(super) const SPAN: usize = 64;
+/// What the kernels of attention are for: so many elements of a head at most, and so many heads at
+/// once.
+const ATTENTIONS: [(&str, usize, usize); 2] = [("attention_128", 128, 4), (ATTENTION_ANY, 512, 1)];
+pub(super) const ATTENTION_ANY: &str = "attention_512";
+/// Elements of a head, at most.
+pub(super) const HEAD_DIM_MAX: usize = 512;
 
 /// Products of matrices of half and single precision.
 pub(super) const HALF: &str = "linear_f16";
@@ -46,7 +52,7 @@ pub(super) fn kernels_of(source: &str) -> Vec<String> {
             "round_32_8",
             "round_32_16",
         ]),
-        "attention" => named(&["attention"]),
+        "attention" => named(&["attention_128", ATTENTION_ANY, "attention_merge"]),
         "linear" => {
             let mut all: Vec<String> = named(&[HALF, SINGLE]);
             for form in FORMS {
@@ -166,33 +172,66 @@ pub(super) struct Seen {
     pub blocks_max: Arg,
 }
 
-/// `heads` are the queries'.
+/// Heads of queries, and how many those of keys and values are.
+#[derive(Clone, Copy)]
+pub(super) struct Grouped {
+    pub heads: Heads,
+    pub kv_heads: usize,
+    /// Of products of queries and keys.
+    pub scale: f32,
+}
+
+/// The kernel of attention that is fastest for heads of so many elements.
+pub(super) fn attention_kernel(head_dim: usize) -> &'static str {
+    let (name, ..) = ATTENTIONS.iter().find(|(_, most, _)| head_dim <= *most).expect("it fits");
+    name
+}
+
+/// Partial results of spans: `rows` and `firsts` are theirs.
 pub(super) fn attention(
-    rows: usize,
-    (heads, kv_heads): (Heads, usize),
-    [queries, out]: [Arg; 2],
-    caches: [Arg; 2],
-    (seen, scale): (Seen, f32),
+    kernel: &str,
+    (spans, rows, firsts): (usize, Arg, Arg),
+    of: Grouped,
+    [queries, partial]: [Arg; 2],
+    (caches, seen): ([Arg; 2], Seen),
 ) -> Launch {
     let args = [
         queries,
         caches[0],
         caches[1],
-        out,
+        partial,
         seen.sequences,
         seen.firsts,
         seen.lasts,
+        rows,
+        firsts,
         seen.tables,
         seen.blocks_max,
-        Arg::count(heads.count),
-        Arg::count(kv_heads),
-        Arg::count(heads.head_dim),
+        Arg::count(of.heads.count),
+        Arg::count(of.kv_heads),
+        Arg::count(of.heads.head_dim),
         Arg::count(BLOCK_LEN),
-        Arg::Float(scale),
+        Arg::Float(of.scale),
     ];
-    let shared_bytes = 4 * (heads.head_dim.next_multiple_of(4) + CHUNK);
+    let (.., at_once) = ATTENTIONS.iter().find(|(name, ..)| *name == kernel).expect("it is one");
+    let head_dim = of.heads.head_dim;
+    let shared_bytes = 4 * at_once * (head_dim + SPAN + WARPS * head_dim);
+    let grid = Grid { blocks: (spans, of.kv_heads), threads: THREADS, shared_bytes };
+    Launch::new(kernel, grid, &args)
+}
+
+/// Merges the partial results of rows' spans, which begin where `starts` says.
+pub(super) fn attention_merge(
+    rows: usize,
+    heads: Heads,
+    partial: Arg,
+    out: Arg,
+    starts: Arg,
+) -> Launch {
+    let args = [partial, out, starts, Arg::count(heads.count), Arg::count(heads.head_dim)];
+    let shared_bytes = 4 * THREADS;
     let grid = Grid { blocks: (rows, heads.count), threads: THREADS, shared_bytes };
-    Launch::new("attention", grid, &args)
+    Launch::new("attention_merge", grid, &args)
 }
 
 /// `out = activation(gates) up`, `count` elements.

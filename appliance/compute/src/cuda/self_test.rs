@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::driver::{CudaError, Device, Kernel, Memory, Plain};
-use super::launches::{self, HALF, Launch, SINGLE};
+use super::launches::{self, ATTENTION_ANY, HALF, Launch, SINGLE};
 use super::pack::Form;
 
 /// How a kernel did.
@@ -46,7 +46,8 @@ impl Avoided {
         let failed: BTreeSet<String> = failed.collect();
         let has_substitute = |kernel: &str| {
             let is_product = kernel.starts_with("linear_") && kernel != SINGLE;
-            is_product || kernel.starts_with("round_")
+            let is_span = kernel.starts_with("attention_1");
+            is_product || is_span || kernel.starts_with("round_")
         };
         match failed.iter().find(|kernel| !has_substitute(kernel)) {
             Some(kernel) => Err(kernel.clone()),
@@ -61,6 +62,12 @@ impl Avoided {
 
     pub(super) fn has(&self, kernel: &str) -> bool {
         self.0.contains(kernel)
+    }
+
+    /// The kernel of attention for heads of so many elements.
+    pub(super) fn attention(&self, head_dim: usize) -> &'static str {
+        let fastest = launches::attention_kernel(head_dim);
+        if self.has(fastest) { ATTENTION_ANY } else { fastest }
     }
 
     /// Whether matrices of a form are decoded instead of packed.
@@ -121,7 +128,9 @@ impl Bench {
             "activate" => rows::activate(self),
             "add" => rows::add(self),
             "take_rows" => rows::take_rows(self),
-            "attention" => attention::attention(self),
+            "attention_128" => attention::spans(self, kernel, 72),
+            ATTENTION_ANY => attention::spans(self, kernel, 200),
+            "attention_merge" => attention::merge(self),
             HALF => products::plain(self, true),
             SINGLE => products::plain(self, false),
             _ if kernel.starts_with("round_") => products::round(self, kernel),
@@ -197,7 +206,10 @@ mod tests {
         }
         assert!(after("round_32_8").unwrap().has_form(&q8_0));
         assert_eq!(after(SINGLE), Err(SINGLE.to_owned()));
-        assert_eq!(after("attention"), Err("attention".to_owned()));
+        assert_eq!(after("attention_128").unwrap().attention(64), ATTENTION_ANY);
+        assert_eq!(Avoided::default().attention(64), "attention_128");
+        assert_eq!(after(ATTENTION_ANY), Err(ATTENTION_ANY.to_owned()));
+        assert_eq!(after("attention_merge"), Err("attention_merge".to_owned()));
         assert_eq!(Avoided::after(&[tested("add", 1e-5)]), Ok(Avoided::default()));
     }
 

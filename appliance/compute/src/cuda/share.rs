@@ -9,6 +9,7 @@ use models::plan::{Plan, Step};
 use models::weights::Weights;
 
 use super::driver::{CudaError, Device};
+use super::spans::{self, SPANS_AT_ONCE};
 use super::{Cuda, OUTPUTS_MAX, ROWS_MAX};
 use crate::batch::BLOCK_LEN;
 use crate::tables;
@@ -93,8 +94,9 @@ impl Taken {
         let widest = plan.slots.iter().map(|slot| slot.width).max().unwrap_or(0);
         let outputs =
             if has_head(plan, layers) { OUTPUTS_MAX * 4 * plan.vocabulary_len } else { 0 };
-        // Both sets of slots, and four kinds of rounded inputs; and a block that is nobody's.
-        let step = ROWS_MAX * 4 * (2 * slots + 4 * widest) + outputs + block;
+        // Both sets of slots, and four kinds of rounded inputs; spans; a block that is nobody's.
+        let rows = ROWS_MAX * 4 * (2 * slots + 4 * widest);
+        let step = rows + SPANS_AT_ONCE * 4 * spans::partial_len(plan) + outputs + block;
         Taken { fixed: weights as usize / 100 * PACKED_PERCENT + step, block }
     }
 

@@ -11,6 +11,7 @@ use models::weights::Weights;
 use super::driver::{CudaError, Device, Graph, Kernel, Memory};
 use super::launches::{self, Launch};
 use super::self_test::Avoided;
+use super::spans::{self, Spans, SpansThere};
 use super::weights::{self, Loaded, Matrix};
 use super::{GRAPH_ROWS_MAX, OUTPUTS_MAX, ROWS_MAX, Rounding, Settings, Share, steps};
 use crate::ComputeError;
@@ -20,6 +21,14 @@ use crate::limits::places;
 
 /// Room for block tables, to begin with.
 const TABLES_LEN: usize = 4096;
+
+/// What a step is filled up to, so that one graph does for many.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Filled {
+    pub rows: usize,
+    /// Of every window.
+    pub spans: usize,
+}
 
 /// Some layers on a device.
 pub(super) struct Stage {
@@ -32,6 +41,7 @@ pub(super) struct Stage {
     layers: Range<usize>,
     /// Cache blocks of all sequences together.
     blocks: usize,
+    pub spans_at_once: usize,
     /// Keys and values of each of its layers: (blocks, heads, block_len, head_dim).
     pub caches: Vec<Option<(Memory<u16>, Memory<u16>)>>,
     pub slots: Vec<Memory<f32>>,
@@ -42,8 +52,9 @@ pub(super) struct Stage {
     /// Products that go to these slots are wanted precisely.
     pub precise: BTreeSet<usize>,
     pub step: StepInputs,
-    /// The launches of its layers, by how many rows; none where every kernel is launched by itself.
-    graphs: Option<BTreeMap<usize, Graph>>,
+    /// The launches of its layers, by what they are filled up to; none where every kernel is
+    /// launched by itself.
+    graphs: Option<BTreeMap<Filled, Graph>>,
     /// The slots are those of the gathered rows.
     are_swapped: bool,
 }
@@ -59,7 +70,11 @@ pub(super) struct Inputs {
 pub(super) struct StepInputs {
     pub cells: Memory<i32>,
     pub sequences: Memory<i32>,
-    pub firsts: BTreeMap<usize, Memory<i32>>,
+    /// By window of attention.
+    pub spans: BTreeMap<usize, SpansThere>,
+    /// Results of spans: (spans, heads, 2 + head_dim).
+    pub partial: Memory<f32>,
+    partial_len: usize,
     pub lasts: Memory<i32>,
     which: Memory<i32>,
     /// Per rotary embedding: sine and cosine of every angle of every row.
@@ -100,7 +115,8 @@ impl Stage {
             gathered: slots()?,
             logits: device.memory(outputs)?,
             inputs: inputs(share, plan, &weights, head.as_ref(), &precise)?,
-            step: StepInputs::new(device, plan)?,
+            step: StepInputs::new(device, plan, settings.spans_at_once)?,
+            spans_at_once: settings.spans_at_once,
             graphs: (!settings.is_direct).then(BTreeMap::new),
             are_swapped: false,
             plan: Arc::clone(plan),
@@ -136,7 +152,7 @@ impl Stage {
     pub fn begin(
         &mut self,
         rows: &[Row],
-        filled: usize,
+        (filled, spans): (usize, &BTreeMap<usize, Spans>),
         batch: &Batch<'_>,
     ) -> Result<(), CudaError> {
         if std::mem::take(&mut self.are_swapped) {
@@ -158,12 +174,10 @@ impl Stage {
         step.cells.write(0, &filled_with(&cell, nobodys))?;
         step.sequences.write(0, &numbers(&|row| row.sequence as usize))?;
         step.lasts.write(0, &numbers(&|row| row.position as usize))?;
-        for (window, firsts) in &mut step.firsts {
-            let first = |row: &Row| match *window {
-                0 => 0,
-                window => (row.position as usize + 1).saturating_sub(window),
-            };
-            firsts.write(0, &numbers(&first))?;
+        let about = (spans, step.partial_len);
+        if spans::write(&self.device, &mut step.spans, &mut step.partial, about)? {
+            // They read where the spans were.
+            self.graphs.iter_mut().for_each(BTreeMap::clear);
         }
         for (turns, rope) in step.turns.iter_mut().zip(&self.plan.ropes) {
             let of = |row: &Row| {
@@ -188,15 +202,13 @@ impl Stage {
         if self.step.tables.len() < values.len() {
             self.step.tables = self.device.memory(values.len().next_power_of_two())?;
             // They read where the tables were.
-            if let Some(graphs) = &mut self.graphs {
-                graphs.clear();
-            }
+            self.graphs.iter_mut().for_each(BTreeMap::clear);
         }
         self.step.blocks_max.write(0, &[longest as i32])?;
         self.step.tables.write(0, &values)
     }
 
-    /// How many rows a step of so many is filled up to, where a graph is launched for it.
+    /// How many rows a step of so many is filled up to, where a graph may be launched for it.
     pub fn filled(&self, rows: usize) -> Option<usize> {
         let is_of_file = self.plan.layers.iter().flatten().any(steps::takes_rows);
         let may = self.graphs.is_some() && rows <= GRAPH_ROWS_MAX && !is_of_file;
@@ -204,7 +216,7 @@ impl Stage {
     }
 
     /// Computes its layers over the rows, or as many as are filled up.
-    pub fn run_layers(&mut self, rows: &[Row], filled: Option<usize>) -> Result<(), ComputeError> {
+    pub fn run_layers(&mut self, rows: &[Row], filled: Option<Filled>) -> Result<(), ComputeError> {
         let plan = Arc::clone(&self.plan);
         let mut steps = plan.layers[self.layers.clone()].iter().flatten();
         match filled {
@@ -213,17 +225,17 @@ impl Stage {
         }
     }
 
-    /// Launches its layers over so many rows as one graph, which is recorded the first time.
-    fn launch_layers(&mut self, rows: usize) -> Result<(), CudaError> {
+    /// Launches its layers as one graph, which is recorded the first time.
+    fn launch_layers(&mut self, filled: Filled) -> Result<(), CudaError> {
         let Some(mut graphs) = self.graphs.take() else {
             unreachable!("rows are filled up for graphs alone");
         };
-        let recorded = match graphs.entry(rows) {
+        let recorded = match graphs.entry(filled) {
             Entry::Occupied(recorded) => Ok(recorded.into_mut()),
             Entry::Vacant(place) => {
                 let steps = self.plan.layers[self.layers.clone()].iter().flatten();
                 let launches =
-                    || steps.into_iter().try_for_each(|step| self.launch_step(step, rows));
+                    || steps.into_iter().try_for_each(|step| self.launch_step(step, filled.rows));
                 self.device.record(launches).map(|graph| place.insert(graph))
             }
         };
@@ -303,10 +315,15 @@ impl Stage {
 }
 
 impl StepInputs {
-    fn new(device: &Arc<Device>, plan: &Plan) -> Result<StepInputs, CudaError> {
-        let windows: BTreeSet<usize> =
-            plan.caches.iter().map(|info| info.window.unwrap_or(0)).collect();
-        let firsts = windows.into_iter().map(|window| Ok((window, device.memory(ROWS_MAX)?)));
+    fn new(
+        device: &Arc<Device>,
+        plan: &Plan,
+        spans_at_once: usize,
+    ) -> Result<StepInputs, CudaError> {
+        let spans = spans::windows(plan)
+            .into_iter()
+            .map(|window| Ok((window, SpansThere::new(device, ROWS_MAX)?)));
+        let partial_len = spans::partial_len(plan);
         let turns = plan
             .ropes
             .iter()
@@ -314,7 +331,9 @@ impl StepInputs {
         Ok(StepInputs {
             cells: device.memory(ROWS_MAX)?,
             sequences: device.memory(ROWS_MAX)?,
-            firsts: firsts.collect::<Result<_, CudaError>>()?,
+            spans: spans.collect::<Result<_, CudaError>>()?,
+            partial: device.memory(spans_at_once * partial_len)?,
+            partial_len,
             lasts: device.memory(ROWS_MAX)?,
             which: device.memory(ROWS_MAX)?,
             turns: turns.collect::<Result<_, CudaError>>()?,

@@ -4,7 +4,7 @@ use models::plan::{CacheId, LinearPart, RopePairs, Slot, Step, WeightId};
 
 use super::Rounding;
 use super::driver::{Arg, CudaError, Memory};
-use super::launches::{self, Factor, Heads, Levels, Seen};
+use super::launches::{self, Factor, Grouped, Heads, Levels, Seen};
 use super::stage::Stage;
 use super::weights::{Kept, Loaded, Matrix};
 use crate::ComputeError;
@@ -152,16 +152,28 @@ impl Stage {
             unreachable!("it is one of attention");
         };
         let info = &self.plan.caches[cache.0];
+        let spans = &self.step.spans[&info.window.unwrap_or(0)];
         let seen = Seen {
             sequences: self.step.sequences.at(0),
-            firsts: self.step.firsts[&info.window.unwrap_or(0)].at(0),
+            firsts: spans.firsts(),
             lasts: self.step.lasts.at(0),
             tables: self.step.tables.at(0),
             blocks_max: self.step.blocks_max.at(0),
         };
-        let heads = (Heads { count: heads, head_dim: info.head_dim }, info.kv_heads);
-        let slots = [self.slot(queries), self.slot(out)];
-        self.launch(&launches::attention(count, heads, slots, self.caches(cache), (seen, scale)))
+        let heads = Heads { count: heads, head_dim: info.head_dim };
+        let of = Grouped { heads, kv_heads: info.kv_heads, scale };
+        let kernel = self.avoided.attention(info.head_dim);
+        let (seen, partial) = ((self.caches(cache), seen), self.step.partial.at(0));
+        for group in spans.groups(self.spans_at_once) {
+            debug_assert!(group.rows.end <= count, "spans are of the step's rows");
+            let own = (group.spans, group.span_rows, group.span_firsts);
+            let given = [self.slot(queries), partial];
+            self.launch(&launches::attention(kernel, own, of, given, seen))?;
+            let out = self.slots[out.0].at(group.rows.start * self.plan.width(out));
+            let (rows, starts) = (group.rows.len(), group.starts);
+            self.launch(&launches::attention_merge(rows, heads, partial, out, starts))?;
+        }
+        Ok(())
     }
 
     /// Products with one input, which is rounded once for each way that they want it.
