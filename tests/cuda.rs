@@ -320,7 +320,7 @@ fn a_gpu_that_fails_its_first_test_is_not_used() {
 /// then the process, which a supervisor starts again.
 #[test]
 fn a_device_that_fails_ends_requests_and_then_the_process() {
-    for fails in ["launch:600", "late:600"] {
+    for fails in ["launch:900", "late:900"] {
         let site = site("device = 'cuda'", &[("MOCK_CUDA_FAIL", fails)]);
         let served = site.serve_bare();
         let client = served.client(&site.first_key());

@@ -5,7 +5,12 @@
 
 #ifdef REDOUBT_SHIM
 #include "shim/shim.h"
+#define UNROLL(times)
 #else
+// The loop that follows is written out so many times, so that what it chooses is known when it is
+// compiled.
+#define UNROLL(times) _Pragma(TEXT_OF(unroll (times)))
+#define TEXT_OF(words) #words
 
 typedef signed char int8_t;
 typedef unsigned char uint8_t;

@@ -13,14 +13,36 @@ constexpr int TILE_COLUMNS = 256;
 constexpr int RUN = 32;
 constexpr int RUNS = TILE_COLUMNS / RUN;
 
-// What a product is made of.
+// What a product is made of: what rows.cu rounds. Rows beyond the batch, up to a whole tile of them, are
+// read as they are: nobody reads what comes of them.
 struct Inputs {
-    // (planes, batch, padded), with a scale for every 256 or 32 of a row, and sums of sixteen.
     const int8_t* levels;
     const float* scales;
-    const int* sums;
+    const int8_t* sums;
     int padded;
-    int batch;
+    int plane_rows;
+
+    // Which tile of a row, of all planes' tiles.
+    __device__ __forceinline__ size_t tile(int plane, int row, int index) const {
+        return (static_cast<size_t>(plane) * plane_rows + row) * (padded / TILE_COLUMNS) + index;
+    }
+
+    // The levels of 64 columns of a tile, from 64 `pair` on, that a lane has for two mma.
+    __device__ __forceinline__ uint4 two_runs(int plane, int row, int index, int pair) const {
+        const int8_t* at = levels + tile(plane, row, index) * TILE_COLUMNS;
+        return *reinterpret_cast<const uint4*>(at + lane_index() % 4 * 64 + pair * 16);
+    }
+
+    // A lane's four of digits of sums, for an mma: those of a tile's sixteens, or of its runs.
+    __device__ __forceinline__ uint32_t digits(int plane, int row, int index, int from, int own) const {
+        return *reinterpret_cast<const uint32_t*>(sums + tile(plane, row, index) * 48 + from + own * 4);
+    }
+
+    // The sums of two runs, from run `2 pair` on.
+    __device__ __forceinline__ int2 two_sums(int plane, int row, int index, int pair) const {
+        const int* at = reinterpret_cast<const int*>(sums) + tile(plane, row, index) * 8;
+        return *reinterpret_cast<const int2*>(at + 2 * pair);
+    }
 };
 
 __device__ __forceinline__ uint32_t word_of(const uint4& four, int i) {
@@ -31,50 +53,44 @@ __device__ __forceinline__ uint4 load_16(const uint8_t* at) {
     return *reinterpret_cast<const uint4*>(at);
 }
 
-__device__ __forceinline__ int byte_of(const uint4& four, int i) {
-    return word_of(four, i / 4) >> 8 * (i % 4) & 255;
+__device__ __forceinline__ uint32_t load_4(const uint8_t* at) {
+    return *reinterpret_cast<const uint32_t*>(at);
 }
+
+__device__ __forceinline__ int byte_of(uint32_t four, int i) { return four >> 8 * i & 255; }
 
 __device__ __forceinline__ float half_at(const uint8_t* at) {
     return half_to_float(*reinterpret_cast<const uint16_t*>(at));
 }
 
-// The inputs that a lane has for an mma: of batch row `column`, 32 columns from `from` on.
+// A run of 32 columns as an mma's registers: the four bits of a pair of runs that are its own, and more
+// above them.
+__device__ __forceinline__ void low_bits(const uint4& pair, int run, uint32_t (&a)[4]) {
+    for (int i = 0; i < 4; i++) a[i] = word_of(pair, i) >> 4 * (run % 2) & 0x0f0f0f0f;
+}
+
+__device__ __forceinline__ void fifth_bits(const uint4& all, int run, uint32_t (&a)[4]) {
+    for (int i = 0; i < 4; i++) a[i] |= (word_of(all, i) >> run & 0x01010101) << 4;
+}
+
+__device__ __forceinline__ void sixth_bits(const uint4& half, int run, uint32_t (&a)[4]) {
+    for (int i = 0; i < 4; i++) a[i] |= (word_of(half, i) >> 2 * (run % 4) & 0x03030303) << 4;
+}
+
+// The sums of levels that digits of base 64 stand for, times A.
+__device__ __forceinline__ void add_digits(int (&into)[4], const uint32_t (&a)[2], uint32_t low,
+                                           uint32_t high) {
+    int ones[4] = {}, more[4] = {};
+    mma_16(ones, a, &low);
+    mma_16(more, a, &high);
+    for (int i = 0; i < 4; i++) into[i] += ones[i] + 64 * more[i];
+}
+
+// A plane's whole numbers, or both planes' as one number.
 template <int PLANES>
-__device__ __forceinline__ void fragment(const Inputs& in, int plane, int column, int from,
-                                         uint32_t (&b)[2]) {
-    b[0] = b[1] = 0;
-    if (column >= in.batch) return;
-    size_t row = static_cast<size_t>(plane) * in.batch + column;
-    const int8_t* at = in.levels + row * in.padded + from + lane_index() % 4 * 4;
-    b[0] = *reinterpret_cast<const uint32_t*>(at);
-    b[1] = *reinterpret_cast<const uint32_t*>(at + 16);
-}
-
-// The sum of sixteen levels of a batch row; none beyond the batch.
-__device__ __forceinline__ int sum_at(const Inputs& in, int plane, int column, int sixteen) {
-    if (column >= in.batch) return 0;
-    return in.sums[(static_cast<size_t>(plane) * in.batch + column) * (in.padded / 16) + sixteen];
-}
-
-__device__ __forceinline__ float scale_at(const Inputs& in, int column, int of_row, int index) {
-    return column >= in.batch ? 0.0f : in.scales[static_cast<size_t>(column) * of_row + index];
-}
-
-// The 32 columns of a run of a tile as an mma's registers: four bits, and more above them.
-__device__ __forceinline__ void low_bits(const uint8_t* tile, int run, uint32_t (&a)[4]) {
-    uint4 four = load_16(tile + (run / 2 * LANES + lane_index()) * 16);
-    for (int i = 0; i < 4; i++) a[i] = word_of(four, i) >> 4 * (run % 2) & 0x0f0f0f0f;
-}
-
-__device__ __forceinline__ void fifth_bits(const uint8_t* high, int run, uint32_t (&a)[4]) {
-    uint4 four = load_16(high + lane_index() * 16);
-    for (int i = 0; i < 4; i++) a[i] |= (word_of(four, i) >> run & 0x01010101) << 4;
-}
-
-__device__ __forceinline__ void sixth_bits(const uint8_t* high, int run, uint32_t (&a)[4]) {
-    uint4 four = load_16(high + (run / 4 * LANES + lane_index()) * 16);
-    for (int i = 0; i < 4; i++) a[i] |= (word_of(four, i) >> 2 * (run % 4) & 0x03030303) << 4;
+__device__ __forceinline__ float number_of(const int (&whole)[PLANES][4], int i) {
+    float number = __int2float_rn(whole[PLANES - 1][i]);
+    return PLANES == 2 ? __fmaf_rn(256, __int2float_rn(whole[0][i]), number) : number;
 }
 
 // Blocks of 256 with a scale, and eight scales and minima of 32 columns: w = d s q - dmin m.
@@ -87,50 +103,58 @@ struct EightRuns {
     template <int PLANES, int NT>
     static __device__ __forceinline__ void add(const uint8_t* tile, int index, int first,
                                                const Inputs& in, float (&sums)[NT][4]) {
-        int group = lane_index() / 4, pair = lane_index() % 4 * 2;
-        uint4 scales[2];
+        int group = lane_index() / 4, own = lane_index() % 4;
+        uint32_t scales[2][2], minima[2];
         float d[2], dmin[2];
         for (int half = 0; half < 2; half++) {
             int row = group + 8 * half;
-            scales[half] = load_16(tile + SCALES + row * 16);
+            for (int i = 0; i < 2; i++) scales[half][i] = load_4(tile + SCALES + row * 16 + i * 4);
+            // Eight of sixteen products of an mma; the others are none.
+            minima[half] = own < 2 ? load_4(tile + SCALES + row * 16 + 8 + own * 4) : 0;
             d[half] = half_at(tile + D + row * 4);
             dmin[half] = half_at(tile + D + row * 4 + 2);
         }
+        uint4 fifth = {};
+        if (HAS_FIFTH) fifth = load_16(tile + HIGH + lane_index() * 16);
         int whole[NT][PLANES][4] = {}, taken[NT][PLANES][4] = {};
-        for (int run = 0; run < RUNS; run++) {
-            uint32_t a[4];
-            low_bits(tile, run, a);
-            if (HAS_FIFTH) fifth_bits(tile + HIGH, run, a);
+        UNROLL(RUNS / 2)
+        for (int pair = 0; pair < RUNS / 2; pair++) {
+            uint4 low = load_16(tile + (pair * LANES + lane_index()) * 16), b[NT][PLANES];
             for (int n = 0; n < NT; n++)
-                for (int p = 0; p < PLANES; p++) {
-                    uint32_t b[2];
-                    int dot[4] = {}, column = first + n * 8;
-                    fragment<PLANES>(in, p, column + group, index * TILE_COLUMNS + run * RUN, b);
-                    mma_32(dot, a, b);
-                    int sum[2];
-                    for (int c = 0; c < 2; c++) {
-                        int sixteen = index * 16 + run * 2;
-                        sum[c] = sum_at(in, p, column + pair + c, sixteen) +
-                                 sum_at(in, p, column + pair + c, sixteen + 1);
+                for (int p = 0; p < PLANES; p++)
+                    b[n][p] = in.two_runs(p, first + n * 8 + group, index, pair);
+            UNROLL(2)
+            for (int run = 2 * pair; run < 2 * pair + 2; run++) {
+                uint32_t a[4];
+                low_bits(low, run, a);
+                if (HAS_FIFTH) fifth_bits(fifth, run, a);
+                int upper = byte_of(scales[0][run / 4], run % 4);
+                int lower = byte_of(scales[1][run / 4], run % 4);
+                for (int n = 0; n < NT; n++)
+                    for (int p = 0; p < PLANES; p++) {
+                        int dot[4] = {};
+                        uint32_t columns[2] = {word_of(b[n][p], run % 2 * 2),
+                                               word_of(b[n][p], run % 2 * 2 + 1)};
+                        mma_32(dot, a, columns);
+                        for (int i = 0; i < 4; i++)
+                            whole[n][p][i] += (i < 2 ? upper : lower) * dot[i];
                     }
-                    for (int i = 0; i < 4; i++) {
-                        whole[n][p][i] += byte_of(scales[i / 2], run) * dot[i];
-                        taken[n][p][i] += byte_of(scales[i / 2], 8 + run) * sum[i % 2];
-                    }
-                }
-        }
-        for (int n = 0; n < NT; n++)
-            for (int i = 0; i < 4; i++) {
-                float scale = scale_at(in, first + n * 8 + pair + i % 2, in.padded / 256, index);
-                float products = __int2float_rn(whole[n][PLANES - 1][i]);
-                float minima = __int2float_rn(taken[n][PLANES - 1][i]);
-                if (PLANES == 2) {
-                    products = __fmaf_rn(256, __int2float_rn(whole[n][0][i]), products);
-                    minima = __fmaf_rn(256, __int2float_rn(taken[n][0][i]), minima);
-                }
-                sums[n][i] = __fmaf_rn(__fmul_rn(d[i / 2], scale), products, sums[n][i]);
-                sums[n][i] = __fmaf_rn(-__fmul_rn(dmin[i / 2], scale), minima, sums[n][i]);
             }
+        }
+        for (int n = 0; n < NT; n++) {
+            int row = first + n * 8;
+            for (int p = 0; p < PLANES; p++)
+                add_digits(taken[n][p], minima, in.digits(p, row + group, index, 32, own % 2),
+                           in.digits(p, row + group, index, 40, own % 2));
+            for (int i = 0; i < 4; i++) {
+                size_t column = in.tile(0, row + own * 2 + i % 2, index);
+                float scale = in.scales[column];
+                float products = number_of<PLANES>(whole[n], i);
+                float minimum = number_of<PLANES>(taken[n], i);
+                sums[n][i] = __fmaf_rn(__fmul_rn(d[i / 2], scale), products, sums[n][i]);
+                sums[n][i] = __fmaf_rn(-__fmul_rn(dmin[i / 2], scale), minimum, sums[n][i]);
+            }
+        }
     }
 };
 
@@ -142,44 +166,57 @@ struct SixteenRuns {
     template <int PLANES, int NT>
     static __device__ __forceinline__ void add(const uint8_t* tile, int index, int first,
                                                const Inputs& in, float (&sums)[NT][4]) {
-        int group = lane_index() / 4, pair = lane_index() % 4 * 2;
+        int group = lane_index() / 4, own = lane_index() % 4;
         uint4 scales[2];
+        uint32_t sixteens[2];
         float d[2];
         for (int half = 0; half < 2; half++) {
             int row = group + 8 * half;
             scales[half] = load_16(tile + SCALES + row * 16);
+            sixteens[half] = load_4(tile + SCALES + row * 16 + own * 4);
             d[half] = half_at(tile + D + row * 2);
         }
         int whole[NT][PLANES][4] = {};
-        for (int run = 0; run < RUNS; run++) {
-            uint32_t a[4];
-            low_bits(tile, run, a);
-            sixth_bits(tile + HIGH, run, a);
+        UNROLL(RUNS / 2)
+        for (int pair = 0; pair < RUNS / 2; pair++) {
+            uint4 low = load_16(tile + (pair * LANES + lane_index()) * 16), b[NT][PLANES];
+            uint4 high = load_16(tile + HIGH + (pair / 2 * LANES + lane_index()) * 16);
             for (int n = 0; n < NT; n++)
-                for (int p = 0; p < PLANES; p++) {
-                    uint32_t b[2];
-                    int column = first + n * 8;
-                    fragment<PLANES>(in, p, column + group, index * TILE_COLUMNS + run * RUN, b);
-                    for (int half = 0; half < 2; half++) {
-                        int dot[4] = {};
-                        mma_16(dot, a + 2 * half, b + half);
-                        for (int i = 0; i < 4; i++) {
-                            int at = 2 * run + half;
-                            int sum = sum_at(in, p, column + pair + i % 2, index * 16 + at);
-                            int scale = static_cast<int8_t>(byte_of(scales[i / 2], at));
-                            whole[n][p][i] += scale * (dot[i] - 32 * sum);
+                for (int p = 0; p < PLANES; p++)
+                    b[n][p] = in.two_runs(p, first + n * 8 + group, index, pair);
+            UNROLL(2)
+            for (int run = 2 * pair; run < 2 * pair + 2; run++) {
+                uint32_t a[4];
+                low_bits(low, run, a);
+                sixth_bits(high, run, a);
+                for (int half = 0; half < 2; half++) {
+                    int at = 2 * run + half, scale[2];
+                    for (int i = 0; i < 2; i++)
+                        scale[i] = static_cast<int8_t>(byte_of(word_of(scales[i], at / 4), at % 4));
+                    for (int n = 0; n < NT; n++)
+                        for (int p = 0; p < PLANES; p++) {
+                            int dot[4] = {};
+                            uint32_t columns = word_of(b[n][p], run % 2 * 2 + half);
+                            mma_16(dot, a + 2 * half, &columns);
+                            for (int i = 0; i < 4; i++) whole[n][p][i] += scale[i / 2] * dot[i];
                         }
-                    }
                 }
+            }
         }
-        for (int n = 0; n < NT; n++)
+        for (int n = 0; n < NT; n++) {
+            int row = first + n * 8;
+            for (int p = 0; p < PLANES; p++) {
+                int offset[4] = {};
+                add_digits(offset, sixteens, in.digits(p, row + group, index, 0, own),
+                           in.digits(p, row + group, index, 16, own));
+                for (int i = 0; i < 4; i++) whole[n][p][i] -= 32 * offset[i];
+            }
             for (int i = 0; i < 4; i++) {
-                float scale = scale_at(in, first + n * 8 + pair + i % 2, in.padded / 256, index);
-                float products = __int2float_rn(whole[n][PLANES - 1][i]);
-                if (PLANES == 2)
-                    products = __fmaf_rn(256, __int2float_rn(whole[n][0][i]), products);
+                float scale = in.scales[in.tile(0, row + own * 2 + i % 2, index)];
+                float products = number_of<PLANES>(whole[n], i);
                 sums[n][i] = __fmaf_rn(__fmul_rn(d[i / 2], scale), products, sums[n][i]);
             }
+        }
     }
 };
 
@@ -189,48 +226,72 @@ struct Blocks32 {
     static constexpr int LENGTH = 32;
     static constexpr int HIGH = BITS == 8 ? 4096 : 2048, D = HIGH + (BITS == 5 ? 512 : 0);
     static constexpr int MIN = D + 256, BYTES = MIN + (HAS_MIN ? 256 : 0);
+    static constexpr bool HAS_SUM = OFFSET || HAS_MIN;
 
     template <int PLANES, int NT>
     static __device__ __forceinline__ void add(const uint8_t* tile, int index, int first,
                                                const Inputs& in, float (&sums)[NT][4]) {
-        int group = lane_index() / 4, pair = lane_index() % 4 * 2;
-        for (int run = 0; run < RUNS; run++) {
-            uint32_t a[4];
-            if (BITS == 8) {
-                uint4 four = load_16(tile + (run * LANES + lane_index()) * 16);
-                for (int i = 0; i < 4; i++) a[i] = word_of(four, i);
-            } else {
-                low_bits(tile, run, a);
-            }
-            if (BITS == 5) fifth_bits(tile + HIGH, run, a);
-            float d[2], min[2];
+        int group = lane_index() / 4, own = lane_index() % 4;
+        uint4 fifth = {};
+        if (BITS == 5) fifth = load_16(tile + HIGH + lane_index() * 16);
+        UNROLL(PLANES * NT > 4 ? 1 : RUNS / 2)
+        for (int pair = 0; pair < RUNS / 2; pair++) {
+            uint4 low = {}, b[NT][PLANES];
+            if (BITS < 8) low = load_16(tile + (pair * LANES + lane_index()) * 16);
+            uint32_t d[2], min[2] = {};
             for (int half = 0; half < 2; half++) {
-                int at = ((group + 8 * half) * RUNS + run) * 2;
-                d[half] = half_at(tile + D + at);
-                min[half] = HAS_MIN ? half_at(tile + MIN + at) : 0.0f;
+                int at = ((group + 8 * half) * RUNS + 2 * pair) * 2;
+                d[half] = load_4(tile + D + at);
+                if (HAS_MIN) min[half] = load_4(tile + MIN + at);
             }
+            float2 scales[NT][2];
+            int2 whole[NT][2][PLANES];
             for (int n = 0; n < NT; n++) {
-                int dot[4] = {}, sum[2] = {};
-                for (int p = 0; p < PLANES; p++) {
-                    uint32_t b[2];
-                    int column = first + n * 8, own[4] = {};
-                    fragment<PLANES>(in, p, column + group, index * TILE_COLUMNS + run * RUN, b);
-                    mma_32(own, a, b);
-                    for (int i = 0; i < 4; i++) dot[i] = 256 * dot[i] + own[i];
-                    for (int c = 0; c < 2 && (OFFSET || HAS_MIN); c++) {
-                        int sixteen = index * 16 + run * 2;
-                        sum[c] = 256 * sum[c] + sum_at(in, p, column + pair + c, sixteen) +
-                                 sum_at(in, p, column + pair + c, sixteen + 1);
-                    }
+                for (int p = 0; p < PLANES; p++)
+                    b[n][p] = in.two_runs(p, first + n * 8 + group, index, pair);
+                for (int c = 0; c < 2; c++) {
+                    int row = first + n * 8 + own * 2 + c;
+                    const float* at = in.scales + in.tile(0, row, index) * RUNS + 2 * pair;
+                    scales[n][c] = *reinterpret_cast<const float2*>(at);
+                    for (int p = 0; p < PLANES && HAS_SUM; p++)
+                        whole[n][c][p] = in.two_sums(p, row, index, pair);
                 }
-                for (int i = 0; i < 4; i++) {
-                    float scale = scale_at(in, first + n * 8 + pair + i % 2, in.padded / RUN,
-                                           index * RUNS + run);
-                    float products = __int2float_rn(dot[i] - OFFSET * sum[i % 2]);
-                    sums[n][i] = __fmaf_rn(__fmul_rn(d[i / 2], scale), products, sums[n][i]);
-                    if (HAS_MIN) {
-                        float inputs = __fmul_rn(scale, __int2float_rn(sum[i % 2]));
-                        sums[n][i] = __fmaf_rn(min[i / 2], inputs, sums[n][i]);
+            }
+            UNROLL(2)
+            for (int run = 2 * pair; run < 2 * pair + 2; run++) {
+                bool is_second = run % 2;
+                uint32_t a[4];
+                if (BITS == 8) {
+                    uint4 all = load_16(tile + (run * LANES + lane_index()) * 16);
+                    for (int i = 0; i < 4; i++) a[i] = word_of(all, i);
+                } else {
+                    low_bits(low, run, a);
+                }
+                if (BITS == 5) fifth_bits(fifth, run, a);
+                for (int n = 0; n < NT; n++) {
+                    int dot[4] = {}, sum[2] = {};
+                    for (int p = 0; p < PLANES; p++) {
+                        int plane[4] = {};
+                        uint32_t columns[2] = {word_of(b[n][p], run % 2 * 2),
+                                               word_of(b[n][p], run % 2 * 2 + 1)};
+                        mma_32(plane, a, columns);
+                        for (int i = 0; i < 4; i++) dot[i] = 256 * dot[i] + plane[i];
+                        for (int c = 0; c < 2 && HAS_SUM; c++) {
+                            const int2& two = whole[n][c][p];
+                            sum[c] = 256 * sum[c] + (is_second ? two.y : two.x);
+                        }
+                    }
+                    for (int i = 0; i < 4; i++) {
+                        const float2& two = scales[n][i % 2];
+                        float scale = is_second ? two.y : two.x;
+                        float factor = half_to_float(d[i / 2] >> 16 * is_second & 0xffff);
+                        float products = __int2float_rn(dot[i] - OFFSET * sum[i % 2]);
+                        sums[n][i] = __fmaf_rn(__fmul_rn(factor, scale), products, sums[n][i]);
+                        if (HAS_MIN) {
+                            float minimum = half_to_float(min[i / 2] >> 16 * is_second & 0xffff);
+                            float inputs = __fmul_rn(scale, __int2float_rn(sum[i % 2]));
+                            sums[n][i] = __fmaf_rn(minimum, inputs, sums[n][i]);
+                        }
                     }
                 }
             }
@@ -240,7 +301,7 @@ struct Blocks32 {
 
 template <class F, int PLANES, int NT>
 __device__ __forceinline__ void linear(const uint8_t* tiles, const Inputs& in, const float* bias,
-                                       float* out, int rows, int is_added) {
+                                       float* out, int rows, int batch, int is_added) {
     SHARED(float, room);  // (segments, column tiles, 4, lanes)
     int count = in.padded / TILE_COLUMNS, each = (count + SEGMENTS - 1) / SEGMENTS;
     int from = warp_index() * each, to = from + each < count ? from + each : count;
@@ -261,7 +322,7 @@ __device__ __forceinline__ void linear(const uint8_t* tiles, const Inputs& in, c
         int lane = at % LANES, i = at / LANES % 4, n = at / (4 * LANES);
         int row = blockIdx.x * 16 + lane / 4 + 8 * (i / 2);
         int column = first + n * 8 + lane % 4 * 2 + i % 2;
-        if (row >= rows || column >= in.batch) continue;
+        if (row >= rows || column >= batch) continue;
         float* place = out + static_cast<size_t>(column) * rows + row;
         if (bias) sum = __fadd_rn(sum, bias[row]);
         *place = is_added ? __fadd_rn(*place, sum) : sum;
@@ -271,10 +332,11 @@ __device__ __forceinline__ void linear(const uint8_t* tiles, const Inputs& in, c
 // Grids are (groups of sixteen rows of the matrix, groups of rows of the batch).
 #define LINEAR(name, PLANES, NT, ...)                                                           \
     extern "C" __global__ void __launch_bounds__(THREADS)                                       \
-    name(const uint8_t* tiles, const int8_t* levels, const float* scales, const int* sums,      \
-         const float* bias, float* out, int rows, int padded, int batch, int is_added) {        \
-        Inputs in{levels, scales, sums, padded, batch};                                         \
-        linear<__VA_ARGS__, PLANES, NT>(tiles, in, bias, out, rows, is_added);                  \
+    name(const uint8_t* tiles, const int8_t* levels, const float* scales, const int8_t* sums,   \
+         const float* bias, float* out, int rows, int padded, int batch, int plane_rows,        \
+         int is_added) {                                                                        \
+        Inputs in{levels, scales, sums, padded, plane_rows};                                    \
+        linear<__VA_ARGS__, PLANES, NT>(tiles, in, bias, out, rows, batch, is_added);           \
     }                                                                                           \
     EXPORT(name)
 #define LINEARS(name, ...)                  \

@@ -140,12 +140,30 @@ take_rows(const float* from, float* to, const int* which, int width) {
 EXPORT(take_rows)
 
 // Inputs of products: levels of whole numbers with a scale for every LENGTH columns, by eight bits, or
-// by sixteen in two planes (level = 256 high + low, both signed; high comes first). Columns are padded
-// to a multiple of 256 by zeros. `sums` has the sum of every sixteen levels of each plane. What is no
-// finite number makes its scale none. A warp for each scale.
+// by sixteen in two planes (level = 256 high + low, both signed; high comes first), of `plane_rows` rows
+// each. Columns are padded to a multiple of 256 by zeros; the levels of such a tile stand as lanes of an
+// mma read them (place_of). `sums` has sums of a tile's levels: with a scale for 256, those of every
+// sixteen and of every 32, as two digits of base 64 each (low and high ones of the sixteens, then of the
+// others); with a scale for 32, those of every 32 as they are. What is no finite number makes its scale
+// none. A warp for each scale.
+constexpr int TILE_COLUMNS = 256;
+
+// Where a column's level stands in its tile: 64 bytes for each quarter of lanes, eight for every 32
+// columns.
+__device__ __forceinline__ int place_of(int column) {
+    return column / 4 % 4 * 64 + column / 32 * 8 + column / 16 % 2 * 4 + column % 4;
+}
+
+// A sum as two digits of base 64.
+__device__ __forceinline__ void put_digits(int8_t* low, int8_t* high, int sum) {
+    int digit = ((sum + 32) & 63) - 32;
+    *low = static_cast<int8_t>(digit);
+    *high = static_cast<int8_t>((sum - digit) / 64);
+}
+
 template <int LENGTH, int PLANES>
-__device__ __forceinline__ void rounded(const float* x, int8_t* levels, float* scales, int* sums,
-                                        int width, int padded, int rows) {
+__device__ __forceinline__ void rounded(const float* x, int8_t* levels, float* scales, int8_t* sums,
+                                        int width, int padded, int plane_rows) {
     constexpr int EACH = LENGTH / LANES;
     int group = blockIdx.y * (THREADS / LANES) + warp_index(), row = blockIdx.x;
     if (group * LENGTH >= padded) return;
@@ -160,6 +178,7 @@ __device__ __forceinline__ void rounded(const float* x, int8_t* levels, float* s
     constexpr float LEVELS = PLANES == 1 ? 127.0f : 32639.0f;
     float factor = __fdiv_rn(LEVELS, most);
     bool is_finite = most <= 3.4028235e38f, has_levels = is_finite && factor <= 3.4028235e38f;
+    int tiles = padded / TILE_COLUMNS, tile = from / TILE_COLUMNS;
     int sum[PLANES] = {};
     for (int i = 0; i < EACH; i++) {
         int level = has_levels ? __float2int_rn(__fmul_rn(own[i], factor)) : 0;
@@ -169,17 +188,26 @@ __device__ __forceinline__ void rounded(const float* x, int8_t* levels, float* s
             planes[0] = (level - planes[1]) / 256;
         }
         for (int p = 0; p < PLANES; p++) {
-            size_t at = (static_cast<size_t>(p) * rows + row) * padded + from + i;
-            levels[at] = static_cast<int8_t>(planes[p]);
+            size_t at = (static_cast<size_t>(p) * plane_rows + row) * padded + tile * TILE_COLUMNS;
+            levels[at + place_of((from + i) % TILE_COLUMNS)] = static_cast<int8_t>(planes[p]);
             sum[p] += planes[p];
         }
     }
-    // The lanes of sixteen columns.
-    constexpr int TOGETHER = 16 / EACH > 0 ? 16 / EACH : 1;
     for (int p = 0; p < PLANES; p++) {
-        for (int by = TOGETHER / 2; by > 0; by /= 2) sum[p] += __shfl_xor_sync(~0u, sum[p], by);
-        if (lane_index() % TOGETHER == 0)
-            sums[(static_cast<size_t>(p) * rows + row) * (padded / 16) + from / 16] = sum[p];
+        size_t place = (static_cast<size_t>(p) * plane_rows + row) * tiles + tile;
+        if (LENGTH == TILE_COLUMNS) {
+            // Two lanes have sixteen columns, four 32.
+            int8_t* at = sums + place * 48;
+            sum[p] += __shfl_xor_sync(~0u, sum[p], 1);
+            int sixteen = lane_index() / 2, both = lane_index() / 4;
+            if (lane_index() % 2 == 0) put_digits(at + sixteen, at + 16 + sixteen, sum[p]);
+            sum[p] += __shfl_xor_sync(~0u, sum[p], 2);
+            if (lane_index() % 4 == 0) put_digits(at + 32 + both, at + 40 + both, sum[p]);
+        } else {
+            for (int by = LANES / 2; by > 0; by /= 2) sum[p] += __shfl_xor_sync(~0u, sum[p], by);
+            int* at = reinterpret_cast<int*>(sums) + place * 8;
+            if (lane_index() == 0) at[from / 32 % 8] = sum[p];
+        }
     }
     if (lane_index() == 0) {
         float scale = has_levels ? __fdiv_rn(most, LEVELS) : is_finite ? 0.0f : most - most;
@@ -189,9 +217,9 @@ __device__ __forceinline__ void rounded(const float* x, int8_t* levels, float* s
 
 #define ROUNDED(name, LENGTH, PLANES)                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS)                                      \
-    name(const float* x, int8_t* levels, float* scales, int* sums, int width, int padded,      \
-         int rows) {                                                                           \
-        rounded<LENGTH, PLANES>(x, levels, scales, sums, width, padded, rows);                 \
+    name(const float* x, int8_t* levels, float* scales, int8_t* sums, int width, int padded,   \
+         int plane_rows) {                                                                     \
+        rounded<LENGTH, PLANES>(x, levels, scales, sums, width, padded, plane_rows);           \
     }                                                                                          \
     EXPORT(name)
 

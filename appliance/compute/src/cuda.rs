@@ -36,7 +36,8 @@ pub use share::Share;
 use spans::{SPANS_AT_ONCE, Spans};
 use stage::{Filled, Stage};
 
-/// Rows that are computed at once, at most; a step of more is computed in parts.
+/// Rows that are computed at once, at most; a step of more is computed in parts. Whole groups of
+/// what kernels of products take.
 const ROWS_MAX: usize = 512;
 /// Steps of so many rows at most are filled up to a power of two, and launched as one graph.
 const GRAPH_ROWS_MAX: usize = 64;

@@ -115,6 +115,12 @@ T shuffle(unsigned mask, T value, int from) {
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
+struct alignas(8) int2 {
+    int x, y;
+};
+struct alignas(8) float2 {
+    float x, y;
+};
 struct alignas(8) uint2 {
     unsigned x, y;
 };

@@ -259,6 +259,19 @@ pub(super) struct Levels {
     pub levels: Arg,
     pub scales: Arg,
     pub sums: Arg,
+    /// Rows that a plane of levels, and of sums, has room for: whole groups of as many as a kernel
+    /// takes.
+    pub plane_rows: usize,
+}
+
+/// Bytes of a row's sums, for every tile.
+pub(super) fn sums_bytes(rounding: Rounding) -> usize {
+    if rounding.length == pack::COLUMNS { 48 } else { 32 }
+}
+
+/// Rows of a batch, filled up to what any kernel takes at once.
+pub(super) fn whole_groups(batch: usize) -> usize {
+    batch.next_multiple_of(TILE_ROWS * TILES_MANY)
 }
 
 /// Rounds `rows` of `width` elements.
@@ -276,7 +289,7 @@ pub(super) fn round(
         into.sums,
         Arg::count(width),
         Arg::count(padded),
-        Arg::count(rows),
+        Arg::count(into.plane_rows),
     ];
     let blocks = (rows, (padded / rounding.length).div_ceil(WARPS));
     let grid = Grid { blocks, threads: THREADS, shared_bytes: 0 };
@@ -321,6 +334,7 @@ pub(super) fn product(
         Arg::count(matrix.rows),
         Arg::count(matrix.columns.next_multiple_of(pack::COLUMNS)),
         Arg::count(batch),
+        Arg::count(inputs.plane_rows),
         Arg::Int(0),
     ];
     let grid = Grid {

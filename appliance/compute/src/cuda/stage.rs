@@ -10,6 +10,7 @@ use models::weights::Weights;
 
 use super::driver::{CudaError, Device, Graph, Kernel, Memory};
 use super::launches::{self, Launch};
+use super::pack::COLUMNS;
 use super::self_test::Avoided;
 use super::spans::{self, Spans, SpansThere};
 use super::weights::{self, Loaded, Matrix};
@@ -63,7 +64,7 @@ pub(super) struct Stage {
 pub(super) struct Inputs {
     pub levels: Memory<i8>,
     pub scales: Memory<f32>,
-    pub sums: Memory<i32>,
+    pub sums: Memory<i8>,
 }
 
 /// What kernels want to know of the rows that they compute.
@@ -374,7 +375,9 @@ fn inputs(
         let inputs = Inputs {
             levels: share.device.memory(planes * padded)?,
             scales: share.device.memory(ROWS_MAX * padded / rounding.length)?,
-            sums: share.device.memory(planes * padded / 16)?,
+            sums: share
+                .device
+                .memory(planes * padded / COLUMNS * launches::sums_bytes(rounding))?,
         };
         Ok((rounding, inputs))
     };

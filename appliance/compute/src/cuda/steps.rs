@@ -2,11 +2,11 @@
 
 use models::plan::{CacheId, LinearPart, RopePairs, Slot, Step, WeightId};
 
-use super::Rounding;
 use super::driver::{Arg, CudaError, Memory};
 use super::launches::{self, Factor, Grouped, Heads, Levels, Seen};
 use super::stage::Stage;
 use super::weights::{Kept, Loaded, Matrix};
+use super::{ROWS_MAX, Rounding};
 use crate::ComputeError;
 use crate::batch::Row;
 use crate::reference::linear::Stored;
@@ -229,7 +229,7 @@ impl Stage {
     fn levels(&self, rounding: Rounding) -> Levels {
         let inputs = &self.inputs[&rounding];
         let (levels, scales, sums) = (inputs.levels.at(0), inputs.scales.at(0), inputs.sums.at(0));
-        Levels { levels, scales, sums }
+        Levels { levels, scales, sums, plane_rows: ROWS_MAX }
     }
 
     /// The products of a matrix with rows of a slot, which were rounded as it wants them.

@@ -1,5 +1,7 @@
 //! Tests of products, and of the rounding of their inputs.
 
+use std::ops::Range;
+
 use half::f16;
 use models::dtype::DType;
 
@@ -19,62 +21,112 @@ const OFF_MAX: f32 = 1e-5;
 /// Rows of a batch: less than a column tile, and more than a block of the kernels for many has.
 const BATCHES: [usize; 2] = [5, 37];
 
-/// Rounded inputs, here and on the device.
+/// Rounded inputs.
 struct Rounded {
-    /// (planes, batch, padded).
-    levels: Vec<i8>,
+    /// Per row and column, in whole tiles.
+    levels: Vec<i32>,
     scales: Vec<f32>,
-    sums: Vec<i32>,
-    device: (Memory<i8>, Memory<f32>, Memory<i32>),
+    /// As kernels have them: (planes, rows, padded), each tile in the order of an mma's lanes.
+    planes: Vec<i8>,
+    /// As kernels have them.
+    sums: Vec<i8>,
 }
 
-impl Rounded {
-    fn at(&self) -> Levels {
-        let (levels, scales, sums) = &self.device;
-        Levels { levels: levels.at(0), scales: scales.at(0), sums: sums.at(0) }
-    }
-}
-
-/// Rows as the kernels of a rounding leave them. A row's last columns may be none.
-fn rounded(x: &[f32], width: usize, rounding: Rounding) -> (Vec<i8>, Vec<f32>, Vec<i32>) {
-    let padded = width.next_multiple_of(COLUMNS);
+/// Rows as the kernels of a rounding leave them; the last columns may be none.
+fn rounded(x: &[f32], width: usize, rounding: Rounding) -> Rounded {
     let most = if rounding.is_precise { 32639.0 } else { 127.0f32 };
-    let mut planes = vec![Vec::new(); rounding.planes()];
-    let mut scales = Vec::new();
+    let (mut levels, mut scales) = (Vec::new(), Vec::new());
     for row in x.chunks_exact(width) {
         let mut row = row.to_vec();
-        row.resize(padded, 0.0);
+        row.resize(width.next_multiple_of(COLUMNS), 0.0);
         for group in row.chunks_exact(rounding.length) {
             let largest = group.iter().fold(0f32, |most, value| most.max(value.abs()));
             let is_nothing = largest == 0.0;
             scales.push(if is_nothing { 0.0 } else { largest / most });
-            for value in group {
-                let factor = if is_nothing { 0.0 } else { most / largest };
-                let level = (value * factor).round_ties_even() as i32;
-                let low = level as i8;
-                if rounding.is_precise {
-                    planes[0].push(((level - i32::from(low)) / 256) as i8);
-                }
-                planes[rounding.planes() - 1].push(low);
+            let factor = if is_nothing { 0.0 } else { most / largest };
+            levels.extend(group.iter().map(|value| (value * factor).round_ties_even() as i32));
+        }
+    }
+    let (mut planes, mut sums) = (Vec::new(), Vec::new());
+    for plane in 0..rounding.planes() {
+        let is_high = plane + 1 < rounding.planes();
+        let of = |level: &i32| {
+            let low = *level as i8;
+            if is_high { (level - i32::from(low)) / 256 } else { i32::from(low) }
+        };
+        for tile in levels.chunks_exact(COLUMNS) {
+            let tile: Vec<i32> = tile.iter().map(of).collect();
+            // Quarters of lanes, runs, their halves, four columns each.
+            let order = (0..COLUMNS).map(|at| {
+                let (quarter, run, half) = (at / 64, at % 64 / 8, at / 4 % 2);
+                tile[run * 32 + half * 16 + quarter * 4 + at % 4] as i8
+            });
+            planes.extend(order);
+            let sum = |of: &[i32]| of.iter().sum::<i32>();
+            let runs: Vec<i32> = tile.chunks_exact(32).map(sum).collect();
+            if rounding.length == 32 {
+                sums.extend(runs.iter().flat_map(|sum| sum.to_le_bytes()).map(|byte| byte as i8));
+                continue;
+            }
+            let sixteens: Vec<i32> = tile.chunks_exact(16).map(sum).collect();
+            for own in [sixteens, runs] {
+                let low = |sum: &i32| (sum + 32).rem_euclid(64) - 32;
+                sums.extend(own.iter().map(|sum| low(sum) as i8));
+                sums.extend(own.iter().map(|sum| ((sum - low(sum)) / 64) as i8));
             }
         }
     }
-    let levels = planes.concat();
-    let sums = levels.chunks_exact(16).map(|levels| levels.iter().map(|&l| i32::from(l)).sum());
-    let sums = sums.collect();
-    (levels, scales, sums)
+    Rounded { levels, scales, planes, sums }
 }
 
-fn inputs(
-    bench: &mut Bench,
-    batch: usize,
-    width: usize,
-    rounding: Rounding,
-) -> Result<Rounded, CudaError> {
-    let x = bench.drawn(batch * width);
-    let (levels, scales, sums) = rounded(&x, width, rounding);
-    let device = (bench.upload(&levels)?, bench.upload(&scales)?, bench.upload(&sums)?);
-    Ok(Rounded { levels, scales, sums, device })
+/// Rounded inputs on the device.
+struct There {
+    levels: Memory<i8>,
+    scales: Memory<f32>,
+    sums: Memory<i8>,
+    plane_rows: usize,
+}
+
+impl There {
+    /// Room for them, of whole groups of rows.
+    fn room(
+        bench: &Bench,
+        (batch, width): (usize, usize),
+        rounding: Rounding,
+    ) -> Result<There, CudaError> {
+        let (plane_rows, padded) = (launches::whole_groups(batch), width.next_multiple_of(COLUMNS));
+        let rows = rounding.planes() * plane_rows;
+        let tiles = rows * padded / COLUMNS;
+        Ok(There {
+            levels: bench.upload(&vec![-128i8; rows * padded])?,
+            scales: bench.room(plane_rows * padded / rounding.length)?,
+            sums: bench.upload(&vec![-128i8; tiles * launches::sums_bytes(rounding)])?,
+            plane_rows,
+        })
+    }
+
+    /// Where each plane's rows stand: of levels, and of sums.
+    fn planes(&self, rounded: &Rounded, rounding: Rounding) -> [Vec<(usize, Range<usize>)>; 2] {
+        let of = |all: usize, there: usize| {
+            let (own, stride) = (all / rounding.planes(), there / rounding.planes());
+            (0..rounding.planes())
+                .map(|plane| (plane * stride, plane * own..(plane + 1) * own))
+                .collect()
+        };
+        [of(rounded.planes.len(), self.levels.len()), of(rounded.sums.len(), self.sums.len())]
+    }
+
+    fn write(&mut self, rounded: &Rounded, rounding: Rounding) -> Result<(), CudaError> {
+        let [levels, sums] = self.planes(rounded, rounding);
+        levels.into_iter().try_for_each(|(at, own)| self.levels.write(at, &rounded.planes[own]))?;
+        sums.into_iter().try_for_each(|(at, own)| self.sums.write(at, &rounded.sums[own]))?;
+        self.scales.write(0, &rounded.scales)
+    }
+
+    fn at(&self) -> Levels {
+        let (levels, scales, sums) = (self.levels.at(0), self.scales.at(0), self.sums.at(0));
+        Levels { levels, scales, sums, plane_rows: self.plane_rows }
+    }
 }
 
 pub(super) fn round(bench: &mut Bench, kernel: &str) -> Off {
@@ -86,23 +138,18 @@ pub(super) fn round(bench: &mut Bench, kernel: &str) -> Off {
     let (batch, width) = (3, 2 * COLUMNS + 41);
     let mut x = bench.drawn(batch * width);
     x[..width].fill(0.0);
-    let (levels, scales, sums) = rounded(&x, width, rounding);
+    let expected = rounded(&x, width, rounding);
     let given = bench.upload(&x)?;
-    let found = Rounded {
-        device: (
-            bench.upload(&vec![-128i8; levels.len()])?,
-            bench.room(scales.len())?,
-            bench.upload(&vec![i32::MIN; sums.len()])?,
-        ),
-        levels,
-        scales,
-        sums,
-    };
+    let found = There::room(bench, (batch, width), rounding)?;
     bench.launch(&launches::round(rounding, (batch, width), given.at(0), found.at()))?;
-    let (levels, scales, sums) = &found.device;
-    let wrong = differing(&found.levels, &read(levels)?)
-        + differing(&found.scales, &read(scales)?)
-        + differing(&found.sums, &read(sums)?);
+    let (levels, sums) = (read(&found.levels)?, read(&found.sums)?);
+    let [own_levels, own_sums] = found.planes(&expected, rounding);
+    let wrong = |own: Vec<(usize, Range<usize>)>, expected: &[i8], found: &[i8]| -> f32 {
+        own.into_iter().map(|(at, own)| differing(&expected[own], &found[at..])).sum()
+    };
+    let wrong = wrong(own_levels, &expected.planes, &levels)
+        + wrong(own_sums, &expected.sums, &sums)
+        + differing(&expected.scales, &read(&found.scales)?);
     Ok((wrong, 0.0))
 }
 
@@ -156,13 +203,15 @@ pub(super) fn packed(bench: &mut Bench, kernel: &str) -> Off {
     let mut weights = vec![0.0; ROWS * columns];
     decode(dtype, &bytes, &mut weights);
 
-    let inputs = inputs(bench, batch, columns, rounding)?;
+    let inputs = rounded(&bench.drawn(batch * columns), columns, rounding);
+    let mut there = There::room(bench, (batch, columns), rounding)?;
+    there.write(&inputs, rounding)?;
     let bias = bench.drawn(ROWS);
     let (tiles, added) = (bench.upload(&tiles)?, bench.upload(&bias)?);
     let out = bench.room(batch * ROWS)?;
     let factor = Factor { weights: tiles.at(0), rows: ROWS, columns, bias: added.at(0) };
     let kind = (&form, rounding.bits(), launches::column_tiles(batch));
-    bench.launch(&launches::product(kind, factor, inputs.at(), (out.at(0), batch)))?;
+    bench.launch(&launches::product(kind, factor, there.at(), (out.at(0), batch)))?;
     let x = values(&inputs, columns, rounding);
     Ok((off(&products(&weights, &x, columns, &bias), &read(&out)?), OFF_MAX))
 }
@@ -170,13 +219,10 @@ pub(super) fn packed(bench: &mut Bench, kernel: &str) -> Off {
 /// What rounded inputs stand for.
 fn values(inputs: &Rounded, width: usize, rounding: Rounding) -> Vec<f64> {
     let padded = width.next_multiple_of(COLUMNS);
-    let plane = inputs.levels.len() / rounding.planes();
-    let value = |at: usize| {
-        let low = i32::from(inputs.levels[(rounding.planes() - 1) * plane + at]);
-        let high = if rounding.is_precise { i32::from(inputs.levels[at]) } else { 0 };
-        f64::from(256 * high + low) * f64::from(inputs.scales[at / rounding.length])
-    };
-    (0..plane).filter(|at| at % padded < width).map(value).collect()
+    let levels = inputs.levels.iter().enumerate().filter(|(at, _)| at % padded < width);
+    levels
+        .map(|(at, level)| f64::from(*level) * f64::from(inputs.scales[at / rounding.length]))
+        .collect()
 }
 
 /// `(batch, rows)` of a matrix of `columns`.
