@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::pin::pin;
 use std::process::Command;
 use std::sync::Arc;
@@ -17,12 +19,13 @@ use compute::cuda::self_test::Tested;
 use compute::cuda::{self, Cuda, Share, images, self_test};
 use compute::executor::Executor;
 use compute::{ComputeError, map};
-use e2e::{gpu, places};
+use e2e::{gpu, places, served};
 use engine::{
     Config, EndReason, Engine, Event, Lane, Needs, Request, Sampling, Tenant, TokenStream,
 };
 use models::plan::Plan;
 use models::weights::Weights;
+use serde_json::{Value, json};
 
 /// Set in the processes that a test starts of itself.
 const IS_CASE: &str = "REDOUBT_TEST_CASE";
@@ -340,4 +343,46 @@ fn a_gpu_that_fails_ends_every_request() {
     };
     check("launch:2000", "a graph is launched: CUDA_ERROR_LAUNCH_FAILED");
     check("synchronize:60", "it computes: CUDA_ERROR_ILLEGAL_ADDRESS");
+}
+
+/// The watcher hears what the driver reports, and leaves it with how the GPUs are.
+#[test]
+fn faults_that_the_driver_reports_are_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tool, report) = (folder.path().join("nvidia-smi"), folder.path().join("report.json"));
+    std::fs::write(&tool, "#!/bin/sh\necho a row\n").unwrap();
+    std::fs::set_permissions(&tool, Permissions::from_mode(0o755)).unwrap();
+    let watch = |settings: &[(&str, &str)], wanted: &dyn Fn(&Value) -> bool| {
+        let mut command = Command::new(served::program());
+        command.args(["gpu", "watch", "--program"]).arg(&tool).arg("--report").arg(&report);
+        let mut watcher = command.envs(settings.iter().copied()).spawn().unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        let left = || serde_json::from_slice::<Value>(&std::fs::read(&report).ok()?).ok();
+        let mut found = None;
+        while found.is_none() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(50));
+            found = left().filter(wanted);
+        }
+        watcher.kill().unwrap();
+        watcher.wait().unwrap();
+        let _ = std::fs::remove_file(&report);
+        found.expect("the watcher leaves a report")
+    };
+    let driver = places::mock_driver();
+    let libraries = driver.parent().unwrap().to_str().unwrap();
+    let settings = [
+        ("LD_LIBRARY_PATH", libraries),
+        ("MOCK_NVML_DEVICES", "2"),
+        ("MOCK_NVML_XIDS", "1:79,0:31"),
+    ];
+    let has_both = |report: &Value| report["faults"].as_array().is_some_and(|all| all.len() == 2);
+    let heard = watch(&settings, &has_both);
+    let of = |index: usize| (&heard["faults"][index]["gpu"], &heard["faults"][index]["xid"]);
+    assert_eq!(of(0), (&json!(1), &json!(79)));
+    assert_eq!(of(1), (&json!(0), &json!(31)));
+    assert_eq!((&heard["deaf"], &heard["rows"]), (&Value::Null, &json!("a row\n")));
+    // Without the library it says so.
+    let is_deaf = |report: &Value| report["deaf"].is_string();
+    let told = watch(&[("LD_LIBRARY_PATH", "/nowhere")], &is_deaf);
+    assert!(told["deaf"].as_str().unwrap().contains("libnvidia-ml.so.1"), "{told}");
 }

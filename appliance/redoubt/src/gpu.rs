@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
@@ -17,6 +18,7 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use server::GpuReport;
 
 use crate::failure::Failure;
+use crate::gpu_faults::{self, Heard};
 use crate::gpu_test;
 use crate::place::Place;
 use crate::screen;
@@ -44,7 +46,8 @@ pub enum Gpu {
         #[arg(long, value_name = "FOLDER", default_value = "/dev")]
         dev: PathBuf,
     },
-    /// Ask the GPUs how they are, again and again, and leave it for the server.
+    /// Ask the GPUs how they are, again and again, listen to their faults, and leave both for the
+    /// server.
     Watch {
         /// What asks them.
         #[arg(long, value_name = "FILE", default_value = "/usr/bin/nvidia-smi")]
@@ -81,22 +84,35 @@ impl Gpu {
                     _ => format!("device nodes: {}\n", names.join(", ")),
                 })
             }
-            Gpu::Watch { program, report, once } => loop {
-                let mut child = start(&program);
-                let asked_at_s = uptime_s()?;
-                leave(&report, answer(&mut child, ANSWER_TIMEOUT), asked_at_s)?;
-                if once {
-                    return Ok(());
+            Gpu::Watch { program, report, once: true } => ask(&program, &report, None).map(drop),
+            Gpu::Watch { program, report, once: false } => {
+                let heard = gpu_faults::listen();
+                loop {
+                    let mut child = ask(&program, &report, Some(&heard))?;
+                    // One that hangs in the kernel cannot be killed; there is never a second.
+                    if let Ok(child) = &mut child {
+                        let _ = child.wait();
+                    }
+                    std::thread::sleep(WATCH_PERIOD);
                 }
-                // One that hangs in the kernel cannot be killed; there is never a second.
-                if let Ok(child) = &mut child {
-                    let _ = child.wait();
-                }
-                std::thread::sleep(WATCH_PERIOD);
-            },
+            }
             Gpu::Test => test(),
         }
     }
+}
+
+/// Asks the GPUs once, and leaves what they say, and what was heard of their faults.
+fn ask(
+    program: &Path,
+    report: &Path,
+    heard: Option<&Mutex<Heard>>,
+) -> Result<io::Result<Child>, Failure> {
+    let mut child = start(program);
+    let asked_at_s = uptime_s()?;
+    let answer = answer(&mut child, ANSWER_TIMEOUT);
+    let heard = heard.map(gpu_faults::so_far).unwrap_or_default();
+    leave(report, (answer, heard), asked_at_s)?;
+    Ok(child)
 }
 
 /// Tests every kernel on every GPU.
@@ -230,18 +246,23 @@ fn answer(child: &mut io::Result<Child>, timeout: Duration) -> Result<String, St
     }
 }
 
-fn leave(path: &Path, answer: Result<String, String>, uptime_s: f64) -> Result<(), Failure> {
+fn leave(
+    path: &Path,
+    (answer, heard): (Result<String, String>, Heard),
+    uptime_s: f64,
+) -> Result<(), Failure> {
     let (rows, failure) = match answer {
         Ok(rows) => (rows, None),
         Err(why) => (String::new(), Some(why)),
     };
-    let report = GpuReport { uptime_s, failure, rows };
+    let Heard { faults, deaf } = heard;
+    let report = GpuReport { uptime_s, failure, rows, faults: faults.into(), deaf };
     let bytes = serde_json::to_vec(&report).map_err(Failure::new)?;
     Disk::real().replace(path, &bytes).map_err(Failure::new)
 }
 
 /// Seconds since the machine was started.
-fn uptime_s() -> Result<f64, Failure> {
+pub fn uptime_s() -> Result<f64, Failure> {
     let text = read(Path::new("/proc/uptime"))?;
     let first = text.split(' ').next().and_then(|first| first.parse().ok());
     first.ok_or_else(|| Failure::new("/proc/uptime has no number"))

@@ -12,6 +12,7 @@ mod drill;
 mod failure;
 mod first_key;
 mod gpu;
+mod gpu_faults;
 mod gpu_test;
 mod image;
 mod inspect;

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use disk::Disk;
 pub(crate) use gpu::Gpu;
-pub use gpu::{GpuReport, gpu_query};
+pub use gpu::{GpuFault, GpuReport, gpu_query};
 
 /// A temperature of a disk is a command to the disk: it is not asked more often.
 const LOOK_PERIOD: Duration = Duration::from_secs(10);

@@ -60,7 +60,7 @@ mod records;
 pub use certificate::Certificate;
 pub use error::ApiError;
 pub use golden::{Check, Golden};
-pub use hardware::{GpuReport, HardwarePlaces, gpu_query};
+pub use hardware::{GpuFault, GpuReport, HardwarePlaces, gpu_query};
 pub use journal::{Journal, JournalStatus, Unrecordable};
 pub use listen::{Listen, ListenError, MediumSockets, Server};
 pub use registry::{Listed, Registry};

@@ -148,13 +148,14 @@ fn hardware(out: &mut String, seen: &Reading) {
 /// Name, help, value of one number of a GPU.
 type GpuNumber = (&'static str, &'static str, fn(&Gpu) -> Option<f64>);
 
-const GPU_NUMBERS: [GpuNumber; 4] = [
+const GPU_NUMBERS: [GpuNumber; 5] = [
     ("celsius", "Temperature of a GPU.", |gpu| gpu.celsius),
     ("watts", "Power that it takes.", |gpu| gpu.watts),
     ("memory_used_mebibytes", "Memory in use.", |gpu| Some(gpu.memory_used_mib? as f64)),
     ("uncorrected_errors", "Memory errors that ECC could not correct.", |gpu| {
         Some(gpu.uncorrected_errors? as f64)
     }),
+    ("faults", "Faults that the driver reported (Xid).", |gpu| Some(gpu.faults.len() as f64)),
 ];
 
 /// A gauge of several things, those that tell it.

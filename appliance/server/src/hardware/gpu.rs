@@ -42,6 +42,22 @@ pub struct GpuReport {
     pub failure: Option<String>,
     /// A line for each GPU.
     pub rows: String,
+    /// What the driver reported since the watcher was started.
+    pub faults: Vec<GpuFault>,
+    /// Why faults are not heard of.
+    pub deaf: Option<String>,
+}
+
+/// A fault that the driver reported (Xid).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GpuFault {
+    /// The driver's number of the GPU.
+    pub gpu: u64,
+    /// NVIDIA's number of the fault; none where it has none.
+    pub xid: Option<u64>,
+    /// When, in seconds since the machine was started.
+    pub uptime_s: f64,
 }
 
 /// One GPU. What a model does not tell is missing.
@@ -64,6 +80,8 @@ pub(crate) struct Gpu {
     pub uncorrected_errors_ever: Option<u64>,
     is_slowed_by_heat: bool,
     is_slowed_by_power: bool,
+    /// Since the watcher was started.
+    pub faults: Vec<GpuFault>,
 }
 
 /// The GPUs that the driver has, and what somebody should do.
@@ -89,8 +107,18 @@ pub(super) fn look(places: &HardwarePlaces) -> (Vec<Gpu>, Vec<String>) {
     if let Some(failure) = report.failure {
         return (Vec::new(), vec![format!("GPU: nvidia-smi fails: {failure}; restart the box")]);
     }
-    let gpus: Vec<Gpu> = report.rows.lines().take(GPUS_MAX).filter_map(gpu).collect();
+    let mut gpus: Vec<Gpu> = report.rows.lines().take(GPUS_MAX).filter_map(gpu).collect();
+    for gpu in &mut gpus {
+        let own = report.faults.iter().filter(|fault| fault.gpu == gpu.index);
+        gpu.faults = own.cloned().collect();
+    }
     let mut warnings: Vec<String> = gpus.iter().flat_map(Gpu::warnings).collect();
+    if let Some(why) = report.deaf {
+        warnings.push(format!(
+            "GPU: faults would not be seen, because NVML does not tell of them: {why}; restart the \
+             box"
+        ));
+    }
     if gpus.len() < there {
         let seen = gpus.len();
         warnings.push(format!(
@@ -125,7 +153,23 @@ fn gpu(row: &str) -> Option<Gpu> {
         uncorrected_errors_ever: ever.parse().ok(),
         is_slowed_by_heat: hot_by_hardware || hot_by_driver,
         is_slowed_by_power: power,
+        faults: Vec::new(),
     })
+}
+
+/// What a fault is, and what to do if it comes again. Source: NVIDIA, XID Errors, of the driver's
+/// documentation.
+fn fault(xid: Option<u64>) -> (&'static str, &'static str) {
+    match xid {
+        Some(13 | 31 | 43 | 45 | 69 | 109) => {
+            ("what was computed failed", "try another driver, then another GPU")
+        }
+        Some(48 | 63 | 64 | 92 | 94 | 95) => ("its memory fails", "replace the GPU"),
+        Some(74) => ("its links to other GPUs fail", "look at bridges and slots"),
+        Some(79) => ("it fell off the bus", "look at its power and slot"),
+        Some(61 | 62 | 119 | 120) => ("its own processor stopped", "try another driver"),
+        _ => ("NVIDIA's list of Xid says which", "try another driver, then another GPU"),
+    }
 }
 
 impl Gpu {
@@ -147,6 +191,18 @@ impl Gpu {
                 warn("ECC is off: what its memory gets wrong is not seen".to_owned());
             }
             _ => {}
+        }
+        if let Some(last) = self.faults.last() {
+            let (what, then) = fault(last.xid);
+            let number = last.xid.map_or("unknown".to_owned(), |xid| xid.to_string());
+            let more = match self.faults.len() {
+                1 => String::new(),
+                count => format!(", {count} faults in all"),
+            };
+            warn(format!(
+                "its driver reported a fault, Xid {number}: {what}{more}; restart the box, and if \
+                 it comes again {then}"
+            ));
         }
         if self.is_slowed_by_heat {
             let celsius = self.celsius.map(|c| format!(", {c:.0} °C")).unwrap_or_default();
@@ -172,6 +228,10 @@ impl Gpu {
             "uncorrected_errors_ever": self.uncorrected_errors_ever,
             "is_slowed_by_heat": self.is_slowed_by_heat,
             "is_slowed_by_power": self.is_slowed_by_power,
+            "faults": self.faults.iter().map(|fault| json!({
+                "xid": fault.xid,
+                "uptime_s": fault.uptime_s,
+            })).collect::<Vec<_>>(),
         })
     }
 }
@@ -194,10 +254,48 @@ mod tests {
         machine
     }
 
+    fn of_rows(rows: &str) -> GpuReport {
+        let (uptime_s, rows) = (990.0, rows.to_owned());
+        GpuReport { uptime_s, failure: None, rows, faults: Vec::new(), deaf: None }
+    }
+
+    fn leave(machine: &Machine, report: &GpuReport) {
+        machine.file("report.json", &serde_json::to_string(report).unwrap());
+    }
+
     fn report(machine: &Machine, uptime_s: f64, failure: Option<&str>, rows: &str) {
-        let report =
-            GpuReport { uptime_s, failure: failure.map(str::to_owned), rows: rows.to_owned() };
-        machine.file("report.json", &serde_json::to_string(&report).unwrap());
+        let failure = failure.map(str::to_owned);
+        leave(machine, &GpuReport { uptime_s, failure, ..of_rows(rows) });
+    }
+
+    #[test]
+    fn faults_are_told_of_the_gpu_that_has_them() {
+        let machine = machine(2);
+        let rows = format!("{GOOD}{}", GOOD.replacen("0,", "1,", 1));
+        let fault = |xid| GpuFault { gpu: 1, xid, uptime_s: 12.5 };
+        let told = |faults: &[Option<u64>]| {
+            let faults = faults.iter().copied().map(fault).collect();
+            leave(&machine, &GpuReport { faults, ..of_rows(&rows) });
+            look(&machine.places)
+        };
+        let (gpus, warnings) = told(&[Some(31), Some(79)]);
+        assert_eq!(
+            warnings,
+            ["GPU 1: its driver reported a fault, Xid 79: it fell off the bus, 2 faults in all; \
+              restart the box, and if it comes again look at its power and slot"]
+        );
+        assert_eq!(gpus[0].told()["faults"], json!([]));
+        assert_eq!(gpus[1].told()["faults"][1], json!({"xid": 79, "uptime_s": 12.5}));
+        let (_, warnings) = told(&[None]);
+        assert!(warnings[0].contains("Xid unknown: NVIDIA's list"), "{warnings:?}");
+        for (xid, word) in [(13, "computed"), (48, "memory"), (74, "links"), (119, "processor")] {
+            let (_, warnings) = told(&[Some(xid)]);
+            assert!(warnings[0].contains(word), "{warnings:?}");
+        }
+        let deaf = Some("no library".to_owned());
+        leave(&machine, &GpuReport { deaf, ..of_rows(&rows) });
+        let (_, warnings) = look(&machine.places);
+        assert!(warnings.len() == 1 && warnings[0].contains("no library"), "{warnings:?}");
     }
 
     #[track_caller]
