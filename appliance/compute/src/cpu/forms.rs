@@ -137,7 +137,8 @@ trait Nibbles {
     fn weights<I: Isa, const K: usize>(&self, line: usize, other: usize) -> I::Int;
 }
 
-/// Adds the products of `count` lines to sums in integers, from these lines and levels on.
+/// Adds the products of `count` lines to sums in integers, from these lines and levels on, and asks
+/// for a part of what lies ahead, where that is wanted, line by line.
 ///
 /// No closures, here and below: they would be compiled without the tier's instructions. Where sums
 /// fill the registers the loop stays one: unrolled, inputs would be kept in memory for later
@@ -148,7 +149,7 @@ fn run<I: Isa, F: Nibbles, const K: usize, const M: usize, const N: usize>(
     (line, other): (usize, usize),
     levels: &[&[i8]; M],
     sums: &mut [[I::Int; N]; M],
-    count: usize,
+    (count, asked): (usize, Option<(usize, usize)>),
 ) {
     for m in 0..M {
         assert!(levels[m].len() >= 4 * count, "four levels for each line");
@@ -158,6 +159,9 @@ fn run<I: Isa, F: Nibbles, const K: usize, const M: usize, const N: usize>(
         let mut w = [I::ints(0); N];
         for n in 0..N {
             w[n] = tiles[n].weights::<I, K>(line + i, other + i);
+            if let Some((part, parts)) = asked {
+                ahead::<I, F>(tiles[n], part * 8 + i, parts * 8);
+            }
         }
         for m in 0..M {
             // SAFETY: there are four levels for each of `count` lines.
@@ -175,9 +179,9 @@ const MANY_SUMS: usize = 8;
 /// Asks for a part of what lies `DISTANCE` tiles on: part `index` of `parts`.
 #[inline(always)]
 fn ahead<I: Isa, T>(tile: &T, index: usize, parts: usize) {
-    let lines = size_of::<T>().div_ceil(LINE).div_ceil(parts);
+    let lines = size_of::<T>().div_ceil(LINE);
     let from = std::ptr::from_ref(tile).cast::<u8>();
-    for line in index * lines..(index + 1) * lines {
+    for line in index * lines / parts..(index + 1) * lines / parts {
         I::prefetch(from.wrapping_add(DISTANCE * size_of::<T>() + line * LINE));
     }
 }
@@ -208,11 +212,9 @@ macro_rules! k_form {
                 for m in 0..M {
                     levels[m] = &inputs[m].levels[SMALL * K..SMALL * (K + 1)];
                 }
-                for n in 0..N {
-                    ahead::<I, Self>(tiles[n], K, 8);
-                }
                 let mut sums = [[I::ints(0); N]; M];
-                run::<I, Self, K, M, N>(tiles, (K / 2 * 8, 0), &levels, &mut sums, 8);
+                let lines = (K / 2 * 8, 0);
+                run::<I, Self, K, M, N>(tiles, lines, &levels, &mut sums, (8, Some((K, 8))));
                 for n in 0..N {
                     let scale = I::of_u8(&tiles[n].runs.scales[K]);
                     for m in 0..M {
@@ -334,7 +336,7 @@ impl Q6K {
             sums[m] = [I::ints(inputs[m].offsets[group]); N];
         }
         let at = (half * 16 + K % 2 * 8 + side * 4, half * 8 + side * 4);
-        run::<I, Self, K, M, N>(tiles, at, &levels, &mut sums, 4);
+        run::<I, Self, K, M, N>(tiles, at, &levels, &mut sums, (4, None));
         for n in 0..N {
             let scale = I::of_i8(&tiles[n].scales[group]);
             for m in 0..M {

@@ -114,8 +114,8 @@ macro_rules! nibble_form {
                 for n in 0..N {
                     ahead_far::<I, Self>(tiles[n]);
                 }
-                run::<I, Self, 0, M, N>(&tiles, (0, 0), &levels[0], &mut own, 4);
-                run::<I, Self, 1, M, N>(&tiles, (0, 4), &levels[1], &mut own, 4);
+                run::<I, Self, 0, M, N>(&tiles, (0, 0), &levels[0], &mut own, (4, None));
+                run::<I, Self, 1, M, N>(&tiles, (0, 4), &levels[1], &mut own, (4, None));
                 for n in 0..N {
                     let d = I::of_f16(&tiles[n].d);
                     for m in 0..M {
