@@ -133,14 +133,23 @@ void run_block(unsigned shared_bytes) {
     over = block_arrived = 0;
     for (int w = 0; w < threads / WARP; w++) warps[w].arrived = 0;
     for (int t = 0; t < threads; t++) begin(t);
+    // A warp goes as far as it can before the next one does, from the first or from the last: what a
+    // barrier is missing for is seen.
+    bool is_backward = seed & 1;
     while (over < threads) {
         bool has_moved = false;
-        for (int t = 0; t < threads; t++) {
-            if (!may_go_on(fibers[t], t)) continue;
-            has_moved = true;
-            current = t;
-            thread_idx = fibers[t].thread_idx;
-            shim_switch(&scheduler, fibers[t].stack_pointer);
+        for (int i = 0; i < threads / WARP; i++) {
+            int from = (is_backward ? threads / WARP - 1 - i : i) * WARP;
+            for (bool goes_on = true; goes_on;) {
+                goes_on = false;
+                for (int t = from; t < from + WARP; t++) {
+                    if (!may_go_on(fibers[t], t)) continue;
+                    goes_on = has_moved = true;
+                    current = t;
+                    thread_idx = fibers[t].thread_idx;
+                    shim_switch(&scheduler, fibers[t].stack_pointer);
+                }
+            }
         }
         if (!has_moved) fail("not all threads reach a barrier or a collective");
     }
