@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1).peekable();
     let is_short = arguments.next_if(|argument| argument == "--limits").is_some();
     let threads = arguments.next().map_or(Ok(1), |threads| threads.parse())?;
-    let read = measure::read_rate(threads);
+    let read = measure::read_rate(threads)?;
     println!("{threads} thread(s): memory is read at {:.1} GB/s", read / G);
     for tier in Tier::all() {
         println!("{tier:?}: {:.0} Gop/s of byte products", measure::dot_rate(tier, threads) / G);

@@ -193,10 +193,12 @@ macro_rules! k_form {
     ($(#[$doc:meta])* $name:ident, block $block:expr, fields { $($field:ident: $type:ty),* },
      pack $pack:expr) => {
         $(#[$doc])*
+        ///
+        /// In the order in which the first run reads it: what is read out of order comes late.
         #[repr(C)]
         pub(super) struct $name {
-            lines: [Line; 32],
             $($field: $type,)*
+            lines: [Line; 32],
             runs: Runs,
         }
 

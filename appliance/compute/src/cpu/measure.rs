@@ -3,6 +3,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
+use memmap2::MmapMut;
 use models::dtype::DType;
 use models::weights::Weight;
 
@@ -15,8 +18,6 @@ use crate::ComputeError;
 const READ_BYTES: usize = 512 << 20;
 const READ_CHUNK: usize = 256 << 10;
 const PREFETCHED: usize = 4096;
-/// Sums beside each other: more than an instruction takes cycles, as many as registers hold.
-const SUMS: usize = 12;
 const ROUNDS: u64 = 20_000_000;
 /// One product and one addition for each of four bytes in each lane.
 const OPS: u64 = 2 * 4 * LANES as u64;
@@ -32,16 +33,22 @@ pub struct Rate {
 }
 
 /// Bytes per second that so many threads read from memory together, each of a part of its own.
-pub fn read_rate(threads: usize) -> f64 {
+///
+/// # Errors
+/// Where the system gives no memory, or no large pages of it.
+pub fn read_rate(threads: usize) -> std::io::Result<f64> {
     let pool = Pool::new(threads);
-    let mut memory = vec![0u8; READ_BYTES];
+    let mut memory = MmapMut::map_anon(READ_BYTES)?;
+    // As packed weights lie.
+    #[cfg(target_os = "linux")]
+    memory.advise(Advice::HugePage)?;
     pool.for_each(&mut memory, READ_CHUNK, |i, chunk| chunk.fill(i as u8));
     let seconds = median(|| {
         pool.run(READ_BYTES / READ_CHUNK, &|i| {
             read(Tier::best(), &memory[i * READ_CHUNK..(i + 1) * READ_CHUNK]);
         });
     });
-    READ_BYTES as f64 / seconds
+    Ok(READ_BYTES as f64 / seconds)
 }
 
 /// Multiplications and additions of bytes per second of so many threads together.
@@ -140,11 +147,24 @@ by_tier! {
 
 #[inline(always)]
 fn dots_on<I: Isa>(seed: i32) {
-    let (w, x) = (black_box(I::ints(seed & 0x0f0f)), black_box(I::ints(seed + 3)));
-    let mut sums = [I::ints(0); SUMS];
-    for _ in 0..ROUNDS / SUMS as u64 {
-        for i in 0..SUMS {
-            sums[i] = I::dot(sums[i], w, x);
+    if I::SUMS >= 12 { dots_of::<I, 3, 4>(seed) } else { dots_of::<I, 2, 2>(seed) }
+}
+
+/// `M` lines with `N` others, so many that sums fill registers, in the way of a product of
+/// matrices.
+#[inline(always)]
+fn dots_of<I: Isa, const M: usize, const N: usize>(seed: i32) {
+    let weights: [[u8; LINE]; M] = std::array::from_fn(|i| [i as u8 + 1; LINE]);
+    let levels: [i32; N] = std::array::from_fn(|i| seed + i as i32);
+    let mut sums = [[I::ints(0); N]; M];
+    for _ in 0..ROUNDS / (M * N) as u64 {
+        // Nothing of this round may be multiplied before it.
+        let (weights, levels) = (black_box(&weights), black_box(&levels));
+        for m in 0..M {
+            let w = I::line(&weights[m]);
+            for n in 0..N {
+                sums[m][n] = I::dot(sums[m][n], w, I::ints(levels[n]));
+            }
         }
     }
     black_box(sums);
