@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
+use std::ops::Range;
 use std::path::Path;
 
 use compute::batch::{BLOCK_LEN, Batch, Row};
@@ -205,6 +206,30 @@ fn the_drill_model_says_what_it_says_on_the_cpu() {
     }
 }
 
+/// What a step needs is sent to the device at once, and the rows of its tokens in parts of 64.
+#[test]
+fn a_step_is_sent_at_once() {
+    let weights = map::open(&places::repository().join("models/drill/drill.gguf")).unwrap();
+    let plan = models::family::plan(&weights).unwrap();
+    let device = gpu::own_device();
+    let settings = cuda::Settings::default();
+    let mut model = Cuda::load(&device, &plan, &weights, &settings, BLOCKS, &mut |_| {}).unwrap();
+    let mut check = |positions: Range<u32>, outputs: &[u32], hidden: &[u32], expected: u64| {
+        let row = |position| Row { token: position % 7 + 3, position, sequence: 0 };
+        let rows: Vec<Row> = positions.clone().map(row).collect();
+        let before = device.sent();
+        let batch = Batch { rows: &rows, tables: &[&[5, 2, 7, 0, 11, 1]], outputs, hidden };
+        let computed = model.step(&batch).unwrap();
+        assert_eq!(device.sent() - before, expected, "{positions:?}, {outputs:?}, {hidden:?}");
+        assert!(computed.logits.values.iter().all(|value| value.is_finite()));
+    };
+    check(0..1, &[0], &[], 2);
+    check(1..2, &[], &[], 2);
+    check(2..34, &[31], &[3], 2);
+    check(34..164, &[0, 129], &[], 4);
+    check(164..165, &[0], &[0], 2);
+}
+
 /// A site whose programs find that driver.
 fn site(settings: &str, environment: &[(&'static str, &str)]) -> Site {
     let mut site = Site::new(settings);
@@ -236,12 +261,12 @@ fn a_server_with_a_gpu_computes_there_and_says_so() {
     }
     let status = status(&site);
     let gpu =
-        |index| format!("Mock GPU {index} (8 GiB, compute capability 8.6); all 50 kernels passed");
+        |index| format!("Mock GPU {index} (8 GiB, compute capability 8.6); all 59 kernels passed");
     let told = format!("computes  on {}", gpu(0));
     assert!(status.contains(&told) && status.contains(&gpu(1)), "{status}");
     let output = site.run(&["gpu", "test"]);
     let table = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && table.lines().count() == 2 * 51, "{table}");
+    assert!(output.status.success() && table.lines().count() == 2 * 60, "{table}");
 }
 
 /// Slower kernels stand in for what a GPU gets wrong, and both are told; the test is kept, and run
@@ -250,7 +275,7 @@ fn a_server_with_a_gpu_computes_there_and_says_so() {
 fn a_kernel_that_fails_its_test_is_done_without() {
     let name = "linear_q8_0_8_4";
     let mut site = site("device = 'cuda'", &[("MOCK_CUDA_SKIP", name)]);
-    let told = "1 of 50 kernels failed the test of 20";
+    let told = "1 of 59 kernels failed the test of 20";
     let serve = |site: &Site| {
         let served = site.serve_bare();
         let client = served.client(&site.first_key());

@@ -123,8 +123,9 @@ def main():
     chosen = [e for e in engines.known(given.programs)
               if e.name == "Redoubt" or e.name.startswith(tuple(given.engines.split(",")))]
     names = [engine.name for engine in chosen]
-    lines = [f"| tokens per second | {' | '.join(names)} | to the best peer | limit | share |",
-             "|---" * (len(names) + 4) + "|"]
+    # Plan by plan, so that a run that is cut short has shown what it found.
+    print(f"| tokens per second | {' | '.join(names)} | to the best peer | limit | share |")
+    print("|---" * (len(names) + 4) + "|", flush=True)
     limits = {}
     for plan in [plan for plan in PLANS if plan.model.startswith(given.only)]:
         if given.clock == "cpu" and plan.threads > 1:
@@ -134,16 +135,16 @@ def main():
         machine = limits.setdefault(plan.threads, Machine(given.programs, plan.threads))
         work = Work(path)
         found = rounds(plan, path, chosen, given)
-        lines += table(plan, found, names, lambda test: machine.limit(test, work))
+        lines = table(plan, found, names, lambda test: machine.limit(test, work))
+        print("\n".join(lines), flush=True)
     if MEMORY.model.startswith(given.only) and given.clock == "wall":
         path = given.models / f"{MEMORY.model}.gguf"
         found = rounds(MEMORY, path, chosen, given)
         label = f"{MEMORY.model} ({path.stat().st_size / 2**20:.0f} MiB), peak memory in MiB"
-        lines.append(row(label, medians(found, "MiB"), names, True) + " | |")
+        print(row(label, medians(found, "MiB"), names, True) + " | |")
     for threads, machine in limits.items():
         print(f"{threads} thread(s): {machine.read / 1e9:.1f} GB/s, "
               f"{machine.products / 1e9:.0f} Gop/s")
-    print("\n".join(lines))
 
 
 if __name__ == "__main__":

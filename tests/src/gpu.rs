@@ -26,12 +26,17 @@ pub fn take_driver() {
 /// As above.
 pub fn device() -> Arc<Device> {
     static DEVICE: OnceLock<Arc<Device>> = OnceLock::new();
-    let open = || {
-        take_driver();
-        match Found::look() {
-            Found::Devices(devices) => Device::open(&devices[0]).expect("it can be taken into use"),
-            found => panic!("{found}"),
-        }
-    };
-    Arc::clone(DEVICE.get_or_init(open))
+    Arc::clone(DEVICE.get_or_init(own_device))
+}
+
+/// Its first device, for one test alone.
+///
+/// # Panics
+/// As above.
+pub fn own_device() -> Arc<Device> {
+    take_driver();
+    match Found::look() {
+        Found::Devices(devices) => Device::open(&devices[0]).expect("it can be taken into use"),
+        found => panic!("{found}"),
+    }
 }

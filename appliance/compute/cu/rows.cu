@@ -16,16 +16,21 @@ __device__ __forceinline__ float block_sum(float value, float* room) {
     return sum;
 }
 
+// 1 / sqrt(mean(x x) + eps) of a block's row.
+__device__ __forceinline__ float rms_factor(const float* x, int width, float eps, float* room) {
+    float squares = 0;
+    for (int i = threadIdx.x; i < width; i += THREADS) squares = __fmaf_rn(x[i], x[i], squares);
+    float mean = __fdiv_rn(block_sum(squares, room), static_cast<float>(width));
+    return __fdiv_rn(1, __fsqrt_rn(__fadd_rn(mean, eps)));
+}
+
 // out = x / sqrt(mean(x x) + eps) weight, a block for each row.
 extern "C" __global__ void __launch_bounds__(THREADS)
 rms_norm(const float* x, const float* weight, float* out, int width, float eps) {
     SHARED(float, room);
     x += static_cast<size_t>(blockIdx.x) * width;
     out += static_cast<size_t>(blockIdx.x) * width;
-    float squares = 0;
-    for (int i = threadIdx.x; i < width; i += THREADS) squares = __fmaf_rn(x[i], x[i], squares);
-    float mean = __fdiv_rn(block_sum(squares, room), static_cast<float>(width));
-    float factor = __fdiv_rn(1, __fsqrt_rn(__fadd_rn(mean, eps)));
+    float factor = rms_factor(x, width, eps, room);
     for (int i = threadIdx.x; i < width; i += THREADS)
         out[i] = __fmul_rn(__fmul_rn(x[i], factor), weight[i]);
 }
@@ -69,10 +74,10 @@ head_norm(float* x, const float* weight, int heads, int head_dim, float eps) {
 }
 EXPORT(head_norm)
 
-// Turns pairs of every head, in place: `turns` has sine and cosine of each pair of each row; pairs are
-// neighbours, or half a head apart.
-extern "C" __global__ void __launch_bounds__(THREADS)
-rope(float* x, const float* turns, int heads, int head_dim, int pairs, int are_neighbours) {
+// Turns pairs of every head of a block's row, in place: `turns` has sine and cosine of each pair of
+// each row; pairs are neighbours, or half a head apart.
+__device__ __forceinline__ void turn(float* x, const float* turns, int heads, int head_dim, int pairs,
+                                     int are_neighbours) {
     x += static_cast<size_t>(blockIdx.x) * heads * head_dim;
     turns += static_cast<size_t>(blockIdx.x) * 2 * pairs;
     for (int i = threadIdx.x; i < heads * pairs; i += THREADS) {
@@ -84,13 +89,18 @@ rope(float* x, const float* turns, int heads, int head_dim, int pairs, int are_n
         *second = __fadd_rn(__fmul_rn(a, sine), __fmul_rn(b, cosine));
     }
 }
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+rope(float* x, const float* turns, int heads, int head_dim, int pairs, int are_neighbours) {
+    turn(x, turns, heads, head_dim, pairs, are_neighbours);
+}
 EXPORT(rope)
 
-// Stores a row's keys and values, rounded to half precision, at its cell: caches are
+// Stores keys and values of a block's row, rounded to half precision, at its cell: caches are
 // (blocks, heads, block_len, head_dim), and cells count positions of blocks.
-extern "C" __global__ void __launch_bounds__(THREADS)
-kv_write(const float* keys, const float* values, uint16_t* key_cache, uint16_t* value_cache,
-         const int* cells, int heads, int head_dim, int block_len) {
+__device__ __forceinline__ void store(const float* keys, const float* values, uint16_t* key_cache,
+                                      uint16_t* value_cache, const int* cells, int heads,
+                                      int head_dim, int block_len) {
     int cell = cells[blockIdx.x], width = heads * head_dim;
     keys += static_cast<size_t>(blockIdx.x) * width;
     values += static_cast<size_t>(blockIdx.x) * width;
@@ -102,7 +112,25 @@ kv_write(const float* keys, const float* values, uint16_t* key_cache, uint16_t* 
         value_cache[row * head_dim + at] = float_to_half(values[i]);
     }
 }
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+kv_write(const float* keys, const float* values, uint16_t* key_cache, uint16_t* value_cache,
+         const int* cells, int heads, int head_dim, int block_len) {
+    store(keys, values, key_cache, value_cache, cells, heads, head_dim, block_len);
+}
 EXPORT(kv_write)
+
+// Turns queries and keys, by a block each, and stores keys with values.
+extern "C" __global__ void __launch_bounds__(THREADS)
+rope_store(float* queries, float* keys, const float* values, const float* turns, uint16_t* key_cache,
+           uint16_t* value_cache, const int* cells, int heads, int kv_heads, int head_dim, int pairs,
+           int are_neighbours, int block_len) {
+    if (blockIdx.y == 0) return turn(queries, turns, heads, head_dim, pairs, are_neighbours);
+    turn(keys, turns, kv_heads, head_dim, pairs, are_neighbours);
+    __syncthreads();
+    store(keys, values, key_cache, value_cache, cells, kv_heads, head_dim, block_len);
+}
+EXPORT(rope_store)
 
 // x sigmoid(x), or x P(X <= x) of a standard normal X.
 __device__ __forceinline__ float activated(float x, int is_gelu) {
@@ -161,16 +189,22 @@ __device__ __forceinline__ void put_digits(int8_t* low, int8_t* high, int sum) {
     *high = static_cast<int8_t>((sum - digit) / 64);
 }
 
+struct Rounded {
+    int8_t* levels;
+    float* scales;
+    int8_t* sums;
+    int padded, plane_rows;
+};
+
+// Rounds what a warp's lanes have of a block's row: columns of one scale.
 template <int LENGTH, int PLANES>
-__device__ __forceinline__ void rounded(const float* x, int8_t* levels, float* scales, int8_t* sums,
-                                        int width, int padded, int plane_rows) {
+__device__ __forceinline__ void round_group(const float (&own)[LENGTH / LANES], int group,
+                                            const Rounded& to) {
     constexpr int EACH = LENGTH / LANES;
-    int group = blockIdx.y * (THREADS / LANES) + warp_index(), row = blockIdx.x;
-    if (group * LENGTH >= padded) return;
-    int from = group * LENGTH + lane_index() * EACH;
-    float own[EACH], most = 0;
+    auto [levels, scales, sums, padded, plane_rows] = to;
+    int from = group * LENGTH + lane_index() * EACH, row = blockIdx.x;
+    float most = 0;
     for (int i = 0; i < EACH; i++) {
-        own[i] = from + i < width ? x[static_cast<size_t>(row) * width + from + i] : 0.0f;
         float size = fabsf(own[i]);
         most = most < size || size != size ? size : most;
     }
@@ -215,13 +249,83 @@ __device__ __forceinline__ void rounded(const float* x, int8_t* levels, float* s
     }
 }
 
-#define ROUNDED(name, LENGTH, PLANES)                                                          \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                      \
-    name(const float* x, int8_t* levels, float* scales, int8_t* sums, int width, int padded,   \
-         int plane_rows) {                                                                     \
-        rounded<LENGTH, PLANES>(x, levels, scales, sums, width, padded, plane_rows);           \
-    }                                                                                          \
-    EXPORT(name)
+// The group of a warp, where there is one for each.
+template <int LENGTH> __device__ __forceinline__ bool own_group(int& group, int padded) {
+    group = blockIdx.y * (THREADS / LANES) + warp_index();
+    return group * LENGTH < padded;
+}
+
+template <int LENGTH, int PLANES>
+__device__ __forceinline__ void rounded(const float* x, int width, const Rounded& to) {
+    constexpr int EACH = LENGTH / LANES;
+    int group;
+    if (!own_group<LENGTH>(group, to.padded)) return;
+    int from = group * LENGTH + lane_index() * EACH;
+    x += static_cast<size_t>(blockIdx.x) * width + from;
+    float own[EACH];
+    for (int i = 0; i < EACH; i++) own[i] = from + i < width ? x[i] : 0.0f;
+    round_group<LENGTH, PLANES>(own, group, to);
+}
+
+// out = x / sqrt(mean(x x) + eps) weight, and the same rounded; a block for each row.
+template <int LENGTH, int PLANES>
+__device__ __forceinline__ void norm_rounded(const float* x, const float* weight, float* out, int width,
+                                             float eps, float* room, const Rounded& to) {
+    constexpr int EACH = LENGTH / LANES;
+    x += static_cast<size_t>(blockIdx.x) * width;
+    out += static_cast<size_t>(blockIdx.x) * width;
+    float factor = rms_factor(x, width, eps, room);
+    for (int group = warp_index(); group * LENGTH < to.padded; group += THREADS / LANES) {
+        float own[EACH];
+        for (int i = 0; i < EACH; i++) {
+            int at = group * LENGTH + lane_index() * EACH + i;
+            own[i] = at < width ? __fmul_rn(__fmul_rn(x[at], factor), weight[at]) : 0.0f;
+            if (at < width) out[at] = own[i];
+        }
+        round_group<LENGTH, PLANES>(own, group, to);
+    }
+}
+
+// out = activation(gate) up, and the same rounded.
+template <int LENGTH, int PLANES>
+__device__ __forceinline__ void gate_rounded(const float* gates, const float* up, float* out, int width,
+                                             int is_gelu, const Rounded& to) {
+    constexpr int EACH = LENGTH / LANES;
+    int group;
+    if (!own_group<LENGTH>(group, to.padded)) return;
+    int from = group * LENGTH + lane_index() * EACH;
+    size_t place = static_cast<size_t>(blockIdx.x) * width + from;
+    float own[EACH];
+    for (int i = 0; i < EACH; i++) {
+        bool is_there = from + i < width;
+        own[i] = is_there ? __fmul_rn(activated(gates[place + i], is_gelu), up[place + i]) : 0.0f;
+        if (is_there) out[place + i] = own[i];
+    }
+    round_group<LENGTH, PLANES>(own, group, to);
+}
+
+#define ROUNDED(name, LENGTH, PLANES)                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                          \
+    name(const float* x, int8_t* levels, float* scales, int8_t* sums, int width, int padded,       \
+         int plane_rows) {                                                                         \
+        rounded<LENGTH, PLANES>(x, width, {levels, scales, sums, padded, plane_rows});             \
+    }                                                                                              \
+    EXPORT(name)                                                                                   \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                          \
+    rms_norm_##name(const float* x, const float* weight, float* out, float eps, int8_t* levels,    \
+                    float* scales, int8_t* sums, int width, int padded, int plane_rows) {          \
+        SHARED(float, room);                                                                       \
+        Rounded to{levels, scales, sums, padded, plane_rows};                                      \
+        norm_rounded<LENGTH, PLANES>(x, weight, out, width, eps, room, to);                        \
+    }                                                                                              \
+    EXPORT(rms_norm_##name)                                                                        \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                          \
+    gate_##name(const float* gates, const float* up, float* out, int is_gelu, int8_t* levels,      \
+                float* scales, int8_t* sums, int width, int padded, int plane_rows) {              \
+        Rounded to{levels, scales, sums, padded, plane_rows};                                      \
+        gate_rounded<LENGTH, PLANES>(gates, up, out, width, is_gelu, to);                          \
+    }                                                                                              \
+    EXPORT(gate_##name)
 
 ROUNDED(round_256_8, 256, 1)
 ROUNDED(round_256_16, 256, 2)

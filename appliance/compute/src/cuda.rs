@@ -6,11 +6,13 @@
 
 pub mod driver;
 pub mod found;
+mod fused;
 pub mod images;
 mod launches;
 mod pack;
 pub mod self_test;
 mod share;
+mod sheet;
 mod spans;
 mod stage;
 mod steps;
@@ -27,14 +29,14 @@ use crate::ComputeError;
 use crate::batch::{BLOCK_LEN, Batch, Computed, Hidden, Logits, Row};
 use crate::cpu::Precision;
 use crate::executor::Executor;
-use crate::limits::{Limits, merged};
+use crate::limits::Limits;
 use crate::tables;
 use driver::{CudaError, Device, Kernel};
 use launches::{HEAD_DIM_MAX, Launch};
 use self_test::Avoided;
 pub use share::Share;
 use spans::{SPANS_AT_ONCE, Spans};
-use stage::{Filled, Stage};
+use stage::{Filled, Stage, Wanted};
 
 /// Rows that are computed at once, at most; a step of more is computed in parts. Whole groups of
 /// what kernels of products take.
@@ -51,7 +53,7 @@ const ROWS_AT_ONCE: usize = 8;
 pub struct Settings {
     /// How inputs of products are rounded.
     pub precision: Precision,
-    /// Whether every kernel of a step is launched by itself, for comparison.
+    /// Whether every step is a kernel, and every kernel launched by itself, for comparison.
     pub is_direct: bool,
     /// Spans of attention that are computed at once, where a row has no more; steps of more are no
     /// graphs.
@@ -212,33 +214,28 @@ impl Cuda {
         let plan = Arc::clone(&self.plan);
         let (filled, spans) = self.fill_up(rows);
         let computed_len = filled.map_or(rows.len(), |filled| filled.rows);
+        let wanted = Wanted::of(batch, from..from + rows.len());
         for index in 0..self.stages.len() {
             let (before, rest) = self.stages.split_at_mut(index);
             let stage = &mut rest[0];
-            stage.begin(rows, (computed_len, &spans), batch)?;
+            stage.begin(rows, (computed_len, &spans), batch, &wanted)?;
             match before.last() {
                 None => plan.embed.iter().try_for_each(|step| stage.run(step, rows))?,
                 Some(before) => stage.take_over(before, &self.carried[index], computed_len)?,
             }
             stage.run_layers(rows, filled)?;
         }
-        let of_part = |wanted: &[u32]| -> Vec<u32> {
-            let range = from as u32..(from + rows.len()) as u32;
-            wanted.iter().filter(|row| range.contains(row)).map(|row| row - from as u32).collect()
-        };
-        let (outputs, hidden) = (of_part(batch.outputs), of_part(batch.hidden));
-        let kept: Vec<u32> = merged(&outputs, &hidden).collect();
-        if kept.is_empty() {
+        if wanted.kept.is_empty() {
             return Ok(());
         }
         let last = self.stages.last_mut().expect("a model has a stage");
-        last.keep(&kept)?;
-        let rows: Vec<Row> = kept.iter().map(|&row| rows[row as usize]).collect();
+        last.keep_wanted(&wanted)?;
+        let rows: Vec<Row> = wanted.kept.iter().map(|&row| rows[row as usize]).collect();
         for step in &plan.head.steps {
             last.run(step, &rows)?;
         }
-        last.read_hidden(&kept, &hidden, &mut computed.hidden)?;
-        last.read_logits(&kept, &outputs, &mut computed.logits)
+        last.read_hidden(&wanted, &mut computed.hidden)?;
+        last.read_logits(&wanted, &mut computed.logits)
     }
 }
 
@@ -292,7 +289,6 @@ impl Executor for Cuda {
             logits: Logits { vocabulary_len, values: Vec::new() },
             hidden: Hidden { width: self.plan.width(self.plan.head.hidden), values: Vec::new() },
         };
-        self.stages.iter_mut().try_for_each(|stage| stage.write_tables(batch))?;
         for (index, rows) in batch.rows.chunks(ROWS_MAX).enumerate() {
             self.part(batch, index * ROWS_MAX, rows, &mut computed)?;
         }

@@ -93,7 +93,7 @@ pub fn table(tests: &[Tested]) -> String {
     for test in tests {
         let verdict = if test.is_good() { "passed" } else { "FAILED" };
         let (kernel, off, off_max) = (&test.kernel, test.off, test.off_max);
-        out.push_str(&format!("{kernel:<20} {verdict}  off by {off:.1e}, at most {off_max:.1e}\n"));
+        out.push_str(&format!("{kernel:<22} {verdict}  off by {off:.1e}, at most {off_max:.1e}\n"));
     }
     out
 }

@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -69,7 +70,6 @@ struct Graph {
 struct Memory {
     size_t bytes;
     Context* of;
-    bool is_host;
 };
 
 std::map<uintptr_t, Memory> given_out;
@@ -90,11 +90,32 @@ bool is_ours(uintptr_t from, size_t bytes) {
     auto after = given_out.upper_bound(from);
     if (after == given_out.begin()) return false;
     auto [begin, memory] = *std::prev(after);
-    return !memory.is_host && from + bytes <= begin + memory.bytes;
+    return from + bytes <= begin + memory.bytes;
 }
 
 int device_count() { return atoi(setting("MOCK_CUDA_DEVICES", "1")); }
 size_t memory_bytes() { return size_t(atol(setting("MOCK_CUDA_MEMORY_MIB", "8192"))) << 20; }
+
+// Pinned memory of the host, and what of it was given to a device to read, of which nobody knows yet
+// that it is over: until then it must stay as it is.
+std::map<uintptr_t, size_t> pinned;
+std::map<const void*, std::string> being_read;
+std::mutex of_host;
+
+bool is_pinned(const void* from, size_t bytes) {
+    auto after = pinned.upper_bound(reinterpret_cast<uintptr_t>(from));
+    if (after == pinned.begin()) return false;
+    auto [begin, length] = *std::prev(after);
+    return reinterpret_cast<uintptr_t>(from) + bytes <= begin + length;
+}
+
+// Somebody waits for a device: what it read is as it was when it was given, or it read too late.
+void see_what_was_read() {
+    std::lock_guard guard(of_host);
+    for (auto& [from, bytes] : being_read)
+        if (memcmp(from, bytes.data(), bytes.size())) sticky = ILLEGAL_ADDRESS;
+    being_read.clear();
+}
 
 // Now, or as a part of the graph that the stream records.
 int perform(void* stream, Step step) {
@@ -214,7 +235,7 @@ int cuMemAlloc_v2(uintptr_t* at, size_t bytes) {
     if (!memory) return OUT_OF_MEMORY;
     memset(memory, 0xff, bytes);
     *at = reinterpret_cast<uintptr_t>(memory);
-    given_out[*at] = {bytes, current, false};
+    given_out[*at] = {bytes, current};
     current->used += bytes;
     return SUCCESS;
 }
@@ -228,17 +249,31 @@ int cuMemFree_v2(uintptr_t at) {
     return SUCCESS;
 }
 
-int cuMemAllocHost_v2(void** at, size_t bytes) {
+int cuMemHostAlloc(void** at, size_t bytes, unsigned) {
+    if (sticky) return sticky;
+    if (!bytes) return INVALID_VALUE;
     *at = aligned_alloc(64, (bytes + 63) / 64 * 64);
-    return *at ? SUCCESS : OUT_OF_MEMORY;
+    if (!*at) return OUT_OF_MEMORY;
+    memset(*at, 0xff, bytes);
+    std::lock_guard guard(of_host);
+    pinned[reinterpret_cast<uintptr_t>(*at)] = bytes;
+    return SUCCESS;
 }
 
 int cuMemFreeHost(void* at) {
+    see_what_was_read();
+    std::lock_guard guard(of_host);
+    if (!pinned.erase(reinterpret_cast<uintptr_t>(at))) return INVALID_VALUE;
     free(at);
     return SUCCESS;
 }
 
 int cuMemcpyHtoDAsync_v2(uintptr_t to, const void* from, size_t bytes, void* stream) {
+    {
+        std::lock_guard guard(of_host);
+        if (is_pinned(from, bytes))
+            being_read[from] = std::string(static_cast<const char*>(from), bytes);
+    }
     return copy(stream, to, reinterpret_cast<uintptr_t>(from), bytes, true, false);
 }
 
@@ -278,7 +313,31 @@ int cuStreamDestroy_v2(void* stream) {
 int cuStreamSynchronize(void* stream) {
     if (static_cast<Stream*>(stream)->is_captured) return STREAM_CAPTURE_UNSUPPORTED;
     if (fails("synchronize")) sticky = ILLEGAL_ADDRESS;
+    see_what_was_read();
     return sticky;
+}
+
+// What was asked for is done at once: an event has come to pass when it is recorded.
+int cuEventCreate(void** event, unsigned) {
+    *event = new bool(false);
+    return sticky;
+}
+
+int cuEventRecord(void* event, void* stream) {
+    if (static_cast<Stream*>(stream)->is_captured) return STREAM_CAPTURE_UNSUPPORTED;
+    *static_cast<bool*>(event) = true;
+    return sticky;
+}
+
+int cuEventSynchronize(void* event) {
+    if (!*static_cast<bool*>(event)) return INVALID_VALUE;
+    see_what_was_read();
+    return sticky;
+}
+
+int cuEventDestroy_v2(void* event) {
+    delete static_cast<bool*>(event);
+    return SUCCESS;
 }
 
 int cuStreamBeginCapture_v2(void* stream, int) {

@@ -2,12 +2,15 @@
 //! their launches. Everything of a device happens on its one stream, in order. The driver's library
 //! is loaded when it is first asked for: a program with this starts where there is none.
 
+pub(super) mod pinned;
+
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
@@ -98,6 +101,8 @@ pub struct Device {
     device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
+    /// How often it was told to read memory of the host.
+    sent: AtomicU64,
 }
 
 // SAFETY: a context may be made current on any thread, and the driver's functions may be called by
@@ -124,12 +129,31 @@ impl Device {
         unsafe { result::ctx::set_current(context) }.map_err(&opening)?;
         let kind = result::stream::StreamKind::NonBlocking;
         let stream = result::stream::create(kind).map_err(&opening)?;
-        Ok(Arc::new(Device { info: info.clone(), device, context, stream }))
+        let sent = AtomicU64::new(0);
+        Ok(Arc::new(Device { info: info.clone(), device, context, stream, sent }))
     }
 
     /// What it is.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    /// How often values were sent to it so far: each time costs microseconds, however few they are.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Has it read values of the host after everything before.
+    ///
+    /// # Safety
+    /// There is room for them at `to`, and nobody touches them before it has read them: from memory
+    /// that is not pinned it has when this returns.
+    unsafe fn send<T: Plain>(&self, to: sys::CUdeviceptr, values: &[T]) -> Result<(), CudaError> {
+        self.enter()?;
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: by this function's contract.
+        unsafe { result::memcpy_htod_async(to, values, self.stream) }
+            .map_err(failed("memory is written"))
     }
 
     /// From here on the calling thread's calls are for this device.
@@ -283,11 +307,9 @@ impl<T: Plain> Memory<T> {
         if values.is_empty() {
             return Ok(());
         }
-        self.device.enter()?;
-        // SAFETY: the place has room for them; from memory that is not locked the driver copies
-        // before it returns.
-        unsafe { result::memcpy_htod_async(to, values, self.device.stream) }
-            .map_err(failed("memory is written"))
+        // SAFETY: the place has room for them, and they are not pinned: slices of `Pinned` go to
+        // `write_pinned` alone.
+        unsafe { self.device.send(to, values) }
     }
 
     /// Reads elements, once everything before is done.

@@ -33,25 +33,34 @@ pub(super) const HEAD_DIM_MAX: usize = 512;
 pub(super) const HALF: &str = "linear_f16";
 pub(super) const SINGLE: &str = "linear_f32";
 
+/// Kernels that compute what they round.
+pub(super) const BY_NORM: &str = "rms_norm_";
+pub(super) const BY_GATE: &str = "gate_";
+/// The kernel that turns queries and keys, and stores keys with values.
+pub(super) const ROPE_STORE: &str = "rope_store";
+
 /// Names of the kernels of a source that steps launch.
 pub(super) fn kernels_of(source: &str) -> Vec<String> {
     let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     match source {
-        "rows" => named(&[
-            "rms_norm",
-            "layer_norm",
-            "head_norm",
-            "rope",
-            "kv_write",
-            "gate",
-            "activate",
-            "add",
-            "take_rows",
-            "round_256_8",
-            "round_256_16",
-            "round_32_8",
-            "round_32_16",
-        ]),
+        "rows" => {
+            let mut all: Vec<String> = named(&[
+                "rms_norm",
+                "layer_norm",
+                "head_norm",
+                "rope",
+                "kv_write",
+                ROPE_STORE,
+                "gate",
+                "activate",
+                "add",
+                "take_rows",
+            ]);
+            for rounds in ["round_256_8", "round_256_16", "round_32_8", "round_32_16"] {
+                all.extend(["", BY_NORM, BY_GATE].map(|before| format!("{before}{rounds}")));
+            }
+            all
+        }
         "attention" => named(&["attention_128", ATTENTION_ANY, "attention_merge"]),
         "linear" => {
             let mut all: Vec<String> = named(&[HALF, SINGLE]);
@@ -128,7 +137,7 @@ pub(super) fn rope(
     rows: usize,
     heads: Heads,
     x: Arg,
-    (turns, pairs, are_neighbours): (Arg, usize, bool),
+    (turns, pairs, are_neighbours): Turns,
 ) -> Launch {
     let args = [
         x,
@@ -160,6 +169,37 @@ pub(super) fn kv_write(
         Arg::count(BLOCK_LEN),
     ];
     Launch::new("kv_write", by_row(rows, 0), &args)
+}
+
+/// What positions do to pairs of a head: sines and cosines of every row, how many pairs, and
+/// whether these are neighbours.
+pub(super) type Turns = (Arg, usize, bool);
+
+/// Turns queries and keys, and stores keys with values.
+pub(super) fn rope_store(
+    rows: usize,
+    (heads, kv_heads): (Heads, usize),
+    [queries, keys, values]: [Arg; 3],
+    (turns, pairs, are_neighbours): Turns,
+    (caches, cells): ([Arg; 2], Arg),
+) -> Launch {
+    let args = [
+        queries,
+        keys,
+        values,
+        turns,
+        caches[0],
+        caches[1],
+        cells,
+        Arg::count(heads.count),
+        Arg::count(kv_heads),
+        Arg::count(heads.head_dim),
+        Arg::count(pairs),
+        Arg::Int(i32::from(are_neighbours)),
+        Arg::count(BLOCK_LEN),
+    ];
+    let grid = Grid { blocks: (rows, 2), threads: THREADS, shared_bytes: 0 };
+    Launch::new(ROPE_STORE, grid, &args)
 }
 
 /// What rows see.
@@ -274,26 +314,50 @@ pub(super) fn whole_groups(batch: usize) -> usize {
     batch.next_multiple_of(TILE_ROWS * TILES_MANY)
 }
 
+/// Arguments about what rows of `width` elements are rounded to.
+fn rounding_args(width: usize, into: Levels) -> [Arg; 6] {
+    let padded = width.next_multiple_of(pack::COLUMNS);
+    let [width, padded, plane_rows] = [width, padded, into.plane_rows].map(Arg::count);
+    [into.levels, into.scales, into.sums, width, padded, plane_rows]
+}
+
+/// A warp for each scale of each row.
+fn by_scale(rounding: Rounding, (rows, width): (usize, usize)) -> Grid {
+    let padded = width.next_multiple_of(pack::COLUMNS);
+    let blocks = (rows, (padded / rounding.length).div_ceil(WARPS));
+    Grid { blocks, threads: THREADS, shared_bytes: 0 }
+}
+
 /// Rounds `rows` of `width` elements.
-pub(super) fn round(
+pub(super) fn round(rounding: Rounding, rows: (usize, usize), x: Arg, into: Levels) -> Launch {
+    let args = [&[x][..], &rounding_args(rows.1, into)].concat();
+    Launch::new(&rounding.kernel(), by_scale(rounding, rows), &args)
+}
+
+/// The norm of root mean squares, and what it is rounded to.
+pub(super) fn norm_round(
     rounding: Rounding,
     (rows, width): (usize, usize),
-    x: Arg,
+    [x, weight, out]: [Arg; 3],
+    eps: f32,
     into: Levels,
 ) -> Launch {
-    let padded = width.next_multiple_of(pack::COLUMNS);
-    let args = [
-        x,
-        into.levels,
-        into.scales,
-        into.sums,
-        Arg::count(width),
-        Arg::count(padded),
-        Arg::count(into.plane_rows),
-    ];
-    let blocks = (rows, (padded / rounding.length).div_ceil(WARPS));
-    let grid = Grid { blocks, threads: THREADS, shared_bytes: 0 };
-    Launch::new(&rounding.kernel(), grid, &args)
+    let args = [&[x, weight, out, Arg::Float(eps)][..], &rounding_args(width, into)].concat();
+    let kernel = format!("{BY_NORM}{}", rounding.kernel());
+    Launch::new(&kernel, by_row(rows, 4 * WARPS), &args)
+}
+
+/// `out = activation(gates) up`, and what it is rounded to.
+pub(super) fn gate_round(
+    rounding: Rounding,
+    rows: (usize, usize),
+    [gates, up, out]: [Arg; 3],
+    activation: Activation,
+    into: Levels,
+) -> Launch {
+    let args = [&[gates, up, out, kind(activation)][..], &rounding_args(rows.1, into)].concat();
+    let kernel = format!("{BY_GATE}{}", rounding.kernel());
+    Launch::new(&kernel, by_scale(rounding, rows), &args)
 }
 
 /// A matrix in a product.
@@ -304,6 +368,8 @@ pub(super) struct Factor {
     pub columns: usize,
     /// One value for each row, or nothing.
     pub bias: Arg,
+    /// Whether products are added to what is there.
+    pub is_added: bool,
 }
 
 /// The kernel for products of so many rows of a batch.
@@ -335,7 +401,7 @@ pub(super) fn product(
         Arg::count(matrix.columns.next_multiple_of(pack::COLUMNS)),
         Arg::count(batch),
         Arg::count(inputs.plane_rows),
-        Arg::Int(0),
+        Arg::Int(i32::from(matrix.is_added)),
     ];
     let grid = Grid {
         blocks: (matrix.rows.div_ceil(pack::ROWS), batch.div_ceil(TILE_ROWS * tiles)),
@@ -359,7 +425,7 @@ pub(super) fn plain_product(
         out,
         Arg::count(matrix.rows),
         Arg::count(matrix.columns),
-        Arg::Int(0),
+        Arg::Int(i32::from(matrix.is_added)),
     ];
     let blocks = (matrix.rows.div_ceil(WARPS), batch);
     let name = if is_half { HALF } else { SINGLE };

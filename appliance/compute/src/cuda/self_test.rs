@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::driver::{CudaError, Device, Kernel, Memory, Plain};
-use super::launches::{self, ATTENTION_ANY, HALF, Launch, SINGLE};
+use super::launches::{self, ATTENTION_ANY, BY_GATE, BY_NORM, HALF, Launch, ROPE_STORE, SINGLE};
 use super::pack::Form;
 
 /// How a kernel did.
@@ -47,7 +47,9 @@ impl Avoided {
         let has_substitute = |kernel: &str| {
             let is_product = kernel.starts_with("linear_") && kernel != SINGLE;
             let is_span = kernel.starts_with("attention_1");
-            is_product || is_span || kernel.starts_with("round_")
+            let is_several = kernel == ROPE_STORE
+                || [BY_NORM, BY_GATE].iter().any(|first| kernel.starts_with(first));
+            is_product || is_span || is_several || kernel.starts_with("round_")
         };
         match failed.iter().find(|kernel| !has_substitute(kernel)) {
             Some(kernel) => Err(kernel.clone()),
@@ -124,6 +126,7 @@ impl Bench {
             "head_norm" => rows::head_norm(self),
             "rope" => rows::rope(self),
             "kv_write" => rows::kv_write(self),
+            ROPE_STORE => rows::rope_store(self),
             "gate" => rows::gate(self),
             "activate" => rows::activate(self),
             "add" => rows::add(self),
@@ -134,6 +137,8 @@ impl Bench {
             HALF => products::plain(self, true),
             SINGLE => products::plain(self, false),
             _ if kernel.starts_with("round_") => products::round(self, kernel),
+            _ if kernel.starts_with(BY_NORM) => products::norm_round(self, kernel),
+            _ if kernel.starts_with(BY_GATE) => products::gate_round(self, kernel),
             _ => products::packed(self, kernel),
         }
     }
@@ -205,6 +210,11 @@ mod tests {
             assert!(avoided.has_form(&q4_k) && !avoided.has_form(&q8_0), "{kernel}");
         }
         assert!(after("round_32_8").unwrap().has_form(&q8_0));
+        for kernel in [ROPE_STORE, "rms_norm_round_32_8", "gate_round_32_8"] {
+            let avoided = after(kernel).unwrap();
+            assert!(avoided.has(kernel) && !avoided.has_form(&q8_0), "{kernel}");
+        }
+        assert_eq!(after("rms_norm"), Err("rms_norm".to_owned()));
         assert_eq!(after(SINGLE), Err(SINGLE.to_owned()));
         assert_eq!(after("attention_128").unwrap().attention(64), ATTENTION_ANY);
         assert_eq!(Avoided::default().attention(64), "attention_128");

@@ -1,13 +1,12 @@
 //! The spans of positions that a step's rows see: what a block of attention's kernels has to do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
 
 use models::plan::{Plan, Step};
 
-use super::driver::{Arg, CudaError, Device, Memory};
 use super::launches::SPAN;
+use super::sheet::{List, Sheet};
 use crate::batch::Row;
 
 /// Spans whose partial results have room, where nobody says otherwise.
@@ -70,7 +69,7 @@ impl Spans {
     }
 
     /// Those of the row that has most.
-    fn longest(&self) -> usize {
+    pub fn longest(&self) -> usize {
         let each = self.starts.windows(2).map(|ends| ends[1] - ends[0]);
         each.max().unwrap_or(0) as usize
     }
@@ -99,13 +98,14 @@ impl Spans {
     }
 }
 
-/// Spans on a device.
+/// Spans, and where a device has them.
+#[derive(Default)]
 pub(super) struct SpansThere {
     here: Spans,
-    firsts: Memory<i32>,
-    starts: Memory<i32>,
-    rows: Memory<i32>,
-    positions: Memory<i32>,
+    firsts: List,
+    starts: List,
+    rows: List,
+    positions: List,
 }
 
 /// A launch's rows, and what it is told of their spans.
@@ -115,74 +115,41 @@ pub(super) struct Group {
     /// How many spans.
     pub spans: usize,
     /// Where each row's spans begin.
-    pub starts: Arg,
+    pub starts: List,
     /// Of each span.
-    pub span_rows: Arg,
+    pub span_rows: List,
     /// Of each span.
-    pub span_firsts: Arg,
+    pub span_firsts: List,
 }
 
 impl SpansThere {
-    pub fn new(device: &Arc<Device>, rows_max: usize) -> Result<SpansThere, CudaError> {
-        Ok(SpansThere {
-            here: Spans::default(),
-            firsts: device.memory(rows_max)?,
-            starts: device.memory(rows_max + 1)?,
-            rows: device.memory(SPANS_AT_ONCE)?,
-            positions: device.memory(SPANS_AT_ONCE)?,
-        })
-    }
-
-    /// Whether these have room.
-    fn has_room(&self, spans: &Spans) -> bool {
-        spans.len() <= self.rows.len()
+    /// Puts spans on a sheet.
+    pub fn put(spans: &Spans, sheet: &mut Sheet) -> SpansThere {
+        let mut list = |values: &[i32]| sheet.ints(values.iter().copied());
+        SpansThere {
+            here: spans.clone(),
+            firsts: list(&spans.firsts),
+            starts: list(&spans.starts),
+            rows: list(&spans.rows),
+            positions: list(&spans.positions),
+        }
     }
 
     /// Per row: the first position that it sees.
-    pub fn firsts(&self) -> Arg {
-        self.firsts.at(0)
+    pub fn firsts(&self) -> List {
+        self.firsts
     }
 
     /// What launches of attention have to do, at most `max` spans each where a row has no more.
     pub fn groups(&self, max: usize) -> impl Iterator<Item = Group> {
         self.here.groups(max).into_iter().map(|(rows, spans)| Group {
-            starts: self.starts.at(rows.start),
-            span_rows: self.rows.at(spans.start),
-            span_firsts: self.positions.at(spans.start),
+            starts: self.starts.from(rows.start),
+            span_rows: self.rows.from(spans.start),
+            span_firsts: self.positions.from(spans.start),
             spans: spans.len(),
             rows,
         })
     }
-}
-
-/// Writes a step's spans to the device, and makes room for them and for what comes of them; whether
-/// memory moved, so that launches that were recorded know another.
-pub(super) fn write(
-    device: &Arc<Device>,
-    there: &mut BTreeMap<usize, SpansThere>,
-    partial: &mut Memory<f32>,
-    (spans, partial_len): (&BTreeMap<usize, Spans>, usize),
-) -> Result<bool, CudaError> {
-    let mut has_moved = false;
-    for (window, spans) in spans {
-        let there = there.get_mut(window).expect("every window has its spans");
-        if !there.has_room(spans) {
-            let len = spans.len().next_power_of_two();
-            (there.rows, there.positions) = (device.memory(len)?, device.memory(len)?);
-            has_moved = true;
-        }
-        let longest = spans.longest() * partial_len;
-        if partial.len() < longest {
-            *partial = device.memory(longest.next_power_of_two())?;
-            has_moved = true;
-        }
-        there.firsts.write(0, &spans.firsts)?;
-        there.starts.write(0, &spans.starts)?;
-        there.rows.write(0, &spans.rows)?;
-        there.positions.write(0, &spans.positions)?;
-        there.here.clone_from(spans);
-    }
-    Ok(has_moved)
 }
 
 #[cfg(test)]

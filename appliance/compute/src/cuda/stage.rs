@@ -1,27 +1,32 @@
 //! A device's part of a model: some of its layers, with all that they compute in.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use models::plan::{CacheInfo, Plan, Slot, Step};
+use models::plan::{CacheInfo, LinearPart, Plan, Slot, Step};
 use models::weights::Weights;
 
+use super::driver::pinned::Pinned;
 use super::driver::{CudaError, Device, Graph, Kernel, Memory};
+use super::fused::{Fused, fuse};
 use super::launches::{self, Launch};
 use super::pack::COLUMNS;
 use super::self_test::Avoided;
+use super::sheet::{List, Sheet};
 use super::spans::{self, Spans, SpansThere};
 use super::weights::{self, Loaded, Matrix};
 use super::{GRAPH_ROWS_MAX, OUTPUTS_MAX, ROWS_MAX, Rounding, Settings, Share, steps};
 use crate::ComputeError;
 use crate::batch::{BLOCK_LEN, Batch, Hidden, Logits, Row};
 use crate::cpu::precise;
-use crate::limits::places;
+use crate::limits::{merged, places};
 
-/// Room for block tables, to begin with.
-const TABLES_LEN: usize = 4096;
+/// Rows of embeddings that are decoded before they go to the device.
+pub(super) const EMBEDDED_ROWS: usize = 64;
+/// While the device reads some rows, the next are decoded.
+const EMBEDDED_PARTS: usize = 2;
 
 /// What a step is filled up to, so that one graph does for many.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +45,8 @@ pub(super) struct Stage {
     pub weights: Vec<Loaded>,
     pub head: Option<Matrix>,
     layers: Range<usize>,
+    /// Steps of its layers, as they are launched.
+    fused: Vec<Fused>,
     /// Cache blocks of all sequences together.
     blocks: usize,
     pub spans_at_once: usize,
@@ -53,6 +60,8 @@ pub(super) struct Stage {
     /// Products that go to these slots are wanted precisely.
     pub precise: BTreeSet<usize>,
     pub step: StepInputs,
+    /// Embeddings on their way to the device; none where another stage embeds.
+    pub embedded: VecDeque<Pinned<f32>>,
     /// The launches of its layers, by what they are filled up to; none where every kernel is
     /// launched by itself.
     graphs: Option<BTreeMap<Filled, Graph>>,
@@ -69,20 +78,48 @@ pub(super) struct Inputs {
 
 /// What kernels want to know of the rows that they compute.
 pub(super) struct StepInputs {
-    pub cells: Memory<i32>,
-    pub sequences: Memory<i32>,
+    pub sheet: Sheet,
+    pub cells: List,
+    pub sequences: List,
     /// By window of attention.
     pub spans: BTreeMap<usize, SpansThere>,
+    pub lasts: List,
+    /// Per rotary embedding: sine and cosine of every angle of every row.
+    pub turns: Vec<List>,
+    /// Block ids, row by row of `blocks_max`.
+    pub tables: List,
+    pub blocks_max: List,
+    /// Rows that the head computes, and of these those whose logits are wanted.
+    kept: List,
+    outputs: List,
     /// Results of spans: (spans, heads, 2 + head_dim).
     pub partial: Memory<f32>,
     partial_len: usize,
-    pub lasts: Memory<i32>,
-    which: Memory<i32>,
-    /// Per rotary embedding: sine and cosine of every angle of every row.
-    pub turns: Vec<Memory<f32>>,
-    /// Block ids, row by row of `blocks_max`.
-    pub tables: Memory<i32>,
-    pub blocks_max: Memory<i32>,
+}
+
+/// Rows of a part of a step of which something is wanted.
+pub(super) struct Wanted {
+    outputs: Vec<u32>,
+    hidden: Vec<u32>,
+    /// Either.
+    pub kept: Vec<u32>,
+}
+
+impl Wanted {
+    /// Of these rows of a step, counted from the first.
+    pub fn of(batch: &Batch<'_>, part: Range<usize>) -> Wanted {
+        let range = part.start as u32..part.end as u32;
+        let own = |wanted: &[u32]| -> Vec<u32> {
+            wanted.iter().filter(|row| range.contains(row)).map(|row| row - range.start).collect()
+        };
+        let (outputs, hidden) = (own(batch.outputs), own(batch.hidden));
+        Wanted { kept: merged(&outputs, &hidden).collect(), outputs, hidden }
+    }
+
+    /// Where in the kept rows those are whose logits are wanted.
+    fn outputs_kept(&self) -> impl ExactSizeIterator<Item = u32> + Clone {
+        places(&self.outputs, &self.kept)
+    }
 }
 
 impl Stage {
@@ -110,13 +147,15 @@ impl Stage {
             plan.slots.iter().map(|slot| device.memory(ROWS_MAX * slot.width)).collect()
         };
         let outputs = if share.has_head(plan) { OUTPUTS_MAX * plan.vocabulary_len } else { 0 };
-        Ok(Stage {
+        let mut stage = Stage {
+            fused: Vec::new(),
             caches: plan.caches.iter().enumerate().map(cache).collect::<Result<_, CudaError>>()?,
             slots: slots()?,
             gathered: slots()?,
             logits: device.memory(outputs)?,
             inputs: inputs(share, plan, &weights, head.as_ref(), &precise)?,
             step: StepInputs::new(device, plan, settings.spans_at_once)?,
+            embedded: embedded(share, plan)?,
             spans_at_once: settings.spans_at_once,
             graphs: (!settings.is_direct).then(BTreeMap::new),
             are_swapped: false,
@@ -129,7 +168,23 @@ impl Stage {
             head,
             blocks,
             precise,
-        })
+        };
+        stage.fused = stage.fused_steps();
+        Ok(stage)
+    }
+
+    /// The steps of its layers, fused where kernels are not to be launched by themselves.
+    fn fused_steps(&self) -> Vec<Fused> {
+        let plan = &self.plan;
+        let steps: Vec<Step> = plan.layers[self.layers.clone()].iter().flatten().cloned().collect();
+        if self.graphs.is_none() {
+            return steps.into_iter().map(Fused::One).collect();
+        }
+        let later = plan.layers[self.layers.end..].iter().flatten().chain(&plan.head.steps);
+        let after: Vec<Step> = later.cloned().collect();
+        let has_rope_store = !self.avoided.has(launches::ROPE_STORE);
+        let can_round = |step: &Step, parts: &[LinearPart]| self.can_round(step, parts);
+        fuse(&steps, (&after, plan.head.hidden), (has_rope_store, &can_round))
     }
 
     /// Launches a kernel.
@@ -148,13 +203,14 @@ impl Stage {
     }
 
     /// Begins a part of a step: tells the device of the rows, where keys and values go, what they
-    /// see, how they turn. Rows up to `filled` see the first position of the first sequence, and go
-    /// where nobody looks.
+    /// see, how they turn, and of which something is wanted. Rows up to `filled` see the first
+    /// position of the first sequence, and go where nobody looks.
     pub fn begin(
         &mut self,
         rows: &[Row],
         (filled, spans): (usize, &BTreeMap<usize, Spans>),
         batch: &Batch<'_>,
+        wanted: &Wanted,
     ) -> Result<(), CudaError> {
         if std::mem::take(&mut self.are_swapped) {
             std::mem::swap(&mut self.slots, &mut self.gathered);
@@ -172,41 +228,45 @@ impl Stage {
             block as usize * BLOCK_LEN + position % BLOCK_LEN
         };
         let step = &mut self.step;
-        step.cells.write(0, &filled_with(&cell, nobodys))?;
-        step.sequences.write(0, &numbers(&|row| row.sequence as usize))?;
-        step.lasts.write(0, &numbers(&|row| row.position as usize))?;
-        let about = (spans, step.partial_len);
-        if spans::write(&self.device, &mut step.spans, &mut step.partial, about)? {
-            // They read where the spans were.
-            self.graphs.iter_mut().for_each(BTreeMap::clear);
-        }
-        for (turns, rope) in step.turns.iter_mut().zip(&self.plan.ropes) {
+        let sheet = &mut step.sheet;
+        sheet.clear();
+        step.cells = sheet.ints(filled_with(&cell, nobodys));
+        step.sequences = sheet.ints(numbers(&|row| row.sequence as usize));
+        step.lasts = sheet.ints(numbers(&|row| row.position as usize));
+        let put = |(window, spans): (&usize, &Spans)| (*window, SpansThere::put(spans, sheet));
+        step.spans = spans.iter().map(put).collect();
+        step.turns.clear();
+        for rope in &self.plan.ropes {
             let of = |row: &Row| {
                 let position = row.position as f32;
                 let angles = rope.angles_per_position.iter();
                 angles.flat_map(move |angle| <[f32; 2]>::from((position * angle).sin_cos()))
             };
-            let mut values: Vec<f32> = rows.iter().flat_map(of).collect();
-            values.resize(filled * 2 * rope.angles_per_position.len(), 0.0);
-            turns.write(0, &values)?;
+            let len = filled * 2 * rope.angles_per_position.len();
+            let values = rows.iter().flat_map(of).chain(std::iter::repeat(0.0)).take(len);
+            step.turns.push(sheet.floats(values));
         }
-        Ok(())
-    }
-
-    /// The block tables of the whole step.
-    pub fn write_tables(&mut self, batch: &Batch<'_>) -> Result<(), CudaError> {
-        let longest = batch.tables.iter().map(|table| table.len()).max().unwrap_or(0).max(1);
-        let mut values = vec![0i32; longest * batch.tables.len()];
-        for (row, table) in values.chunks_exact_mut(longest).zip(batch.tables) {
-            row.iter_mut().zip(*table).for_each(|(to, block)| *to = *block as i32);
+        // Of other lengths in every step, and so last: what comes before lies where it lay.
+        let blocks_max = batch.tables.iter().map(|table| table.len()).max().unwrap_or(0).max(1);
+        step.blocks_max = sheet.ints([blocks_max as i32]);
+        let in_full = |table: &&[u32]| {
+            let table = table.iter().map(|block| *block as i32).collect::<Vec<_>>();
+            table.into_iter().chain(std::iter::repeat(0)).take(blocks_max)
+        };
+        step.tables = sheet.ints(batch.tables.iter().flat_map(in_full));
+        step.kept = sheet.ints(wanted.kept.iter().map(|row| *row as i32));
+        step.outputs = sheet.ints(wanted.outputs_kept().map(|row| row as i32));
+        let mut has_moved = sheet.write(&self.device)?;
+        let longest = spans.values().map(Spans::longest).max().unwrap_or(0) * step.partial_len;
+        if step.partial.len() < longest {
+            step.partial = self.device.memory(longest.next_power_of_two())?;
+            has_moved = true;
         }
-        if self.step.tables.len() < values.len() {
-            self.step.tables = self.device.memory(values.len().next_power_of_two())?;
-            // They read where the tables were.
+        if has_moved {
+            // They read where all of it was.
             self.graphs.iter_mut().for_each(BTreeMap::clear);
         }
-        self.step.blocks_max.write(0, &[longest as i32])?;
-        self.step.tables.write(0, &values)
+        Ok(())
     }
 
     /// How many rows a step of so many is filled up to, where a graph may be launched for it.
@@ -218,12 +278,16 @@ impl Stage {
 
     /// Computes its layers over the rows, or as many as are filled up.
     pub fn run_layers(&mut self, rows: &[Row], filled: Option<Filled>) -> Result<(), ComputeError> {
-        let plan = Arc::clone(&self.plan);
-        let mut steps = plan.layers[self.layers.clone()].iter().flatten();
-        match filled {
-            Some(filled) => Ok(self.launch_layers(filled)?),
-            None => steps.try_for_each(|step| self.run(step, rows)),
+        if let Some(filled) = filled {
+            return Ok(self.launch_layers(filled)?);
         }
+        let fused = std::mem::take(&mut self.fused);
+        let done = fused.iter().try_for_each(|fused| match fused {
+            Fused::One(step) => self.run(step, rows),
+            fused => Ok(self.launch_fused(fused, rows.len())?),
+        });
+        self.fused = fused;
+        done
     }
 
     /// Launches its layers as one graph, which is recorded the first time.
@@ -234,9 +298,9 @@ impl Stage {
         let recorded = match graphs.entry(filled) {
             Entry::Occupied(recorded) => Ok(recorded.into_mut()),
             Entry::Vacant(place) => {
-                let steps = self.plan.layers[self.layers.clone()].iter().flatten();
-                let launches =
-                    || steps.into_iter().try_for_each(|step| self.launch_step(step, filled.rows));
+                let launches = || {
+                    self.fused.iter().try_for_each(|fused| self.launch_fused(fused, filled.rows))
+                };
                 self.device.record(launches).map(|graph| place.insert(graph))
             }
         };
@@ -245,15 +309,18 @@ impl Stage {
         launched
     }
 
-    /// From here on the slots hold these of their rows alone.
-    pub fn keep(&mut self, kept: &[u32]) -> Result<(), CudaError> {
-        let which: Vec<i32> = kept.iter().map(|&row| row as i32).collect();
-        self.step.which.write(0, &which)?;
+    /// From here on the slots hold those of their rows alone of which something is wanted.
+    pub fn keep_wanted(&mut self, wanted: &Wanted) -> Result<(), CudaError> {
+        self.keep(wanted.kept.len(), self.step.kept)
+    }
+
+    /// From here on the slots hold those of their rows alone that a list has.
+    fn keep(&mut self, count: usize, which: List) -> Result<(), CudaError> {
         for index in 0..self.slots.len() {
             let width = self.plan.slots[index].width;
             let (from, to) = (self.slots[index].at(0), self.gathered[index].at(0));
-            let which = self.step.which.at(0);
-            self.launch(&launches::take_rows((kept.len(), width), from, to, which))?;
+            let which = self.step.sheet.at(which);
+            self.launch(&launches::take_rows((count, width), from, to, which))?;
         }
         std::mem::swap(&mut self.slots, &mut self.gathered);
         self.are_swapped = !self.are_swapped;
@@ -276,14 +343,9 @@ impl Stage {
         self.device.wait()
     }
 
-    pub fn read_hidden(
-        &self,
-        kept: &[u32],
-        hidden: &[u32],
-        into: &mut Hidden,
-    ) -> Result<(), CudaError> {
+    pub fn read_hidden(&self, wanted: &Wanted, into: &mut Hidden) -> Result<(), CudaError> {
         let (slot, width) = (self.plan.head.hidden, into.width);
-        for place in places(hidden, kept) {
+        for place in places(&wanted.hidden, &wanted.kept) {
             let at = into.values.len();
             into.values.resize(at + width, 0.0);
             self.slots[slot.0].read(place as usize * width, &mut into.values[at..])?;
@@ -291,18 +353,14 @@ impl Stage {
         Ok(())
     }
 
-    pub fn read_logits(
-        &mut self,
-        kept: &[u32],
-        outputs: &[u32],
-        into: &mut Logits,
-    ) -> Result<(), ComputeError> {
+    pub fn read_logits(&mut self, wanted: &Wanted, into: &mut Logits) -> Result<(), ComputeError> {
         let Some(bias) = self.plan.head.projection.as_ref().map(|projection| projection.bias)
         else {
             return Ok(());
         };
-        if outputs.len() < kept.len() {
-            self.keep(&places(outputs, kept).collect::<Vec<_>>())?;
+        let outputs = &wanted.outputs;
+        if outputs.len() < wanted.kept.len() {
+            self.keep(outputs.len(), self.step.outputs)?;
         }
         for first in (0..outputs.len()).step_by(OUTPUTS_MAX) {
             let count = OUTPUTS_MAX.min(outputs.len() - first);
@@ -321,27 +379,34 @@ impl StepInputs {
         plan: &Plan,
         spans_at_once: usize,
     ) -> Result<StepInputs, CudaError> {
-        let spans = spans::windows(plan)
-            .into_iter()
-            .map(|window| Ok((window, SpansThere::new(device, ROWS_MAX)?)));
         let partial_len = spans::partial_len(plan);
-        let turns = plan
-            .ropes
-            .iter()
-            .map(|rope| device.memory(ROWS_MAX * 2 * rope.angles_per_position.len()));
         Ok(StepInputs {
-            cells: device.memory(ROWS_MAX)?,
-            sequences: device.memory(ROWS_MAX)?,
-            spans: spans.collect::<Result<_, CudaError>>()?,
+            sheet: Sheet::new(device)?,
+            cells: List::default(),
+            sequences: List::default(),
+            spans: BTreeMap::new(),
+            lasts: List::default(),
+            turns: Vec::new(),
+            tables: List::default(),
+            blocks_max: List::default(),
+            kept: List::default(),
+            outputs: List::default(),
             partial: device.memory(spans_at_once * partial_len)?,
             partial_len,
-            lasts: device.memory(ROWS_MAX)?,
-            which: device.memory(ROWS_MAX)?,
-            turns: turns.collect::<Result<_, CudaError>>()?,
-            tables: device.memory(TABLES_LEN)?,
-            blocks_max: device.memory(1)?,
         })
     }
+}
+
+/// Room for embeddings on their way to the device of the share that embeds.
+fn embedded(share: &Share, plan: &Plan) -> Result<VecDeque<Pinned<f32>>, CudaError> {
+    let width = |step: &Step| match step {
+        Step::Embed { out, .. } => Some(plan.width(*out)),
+        _ => None,
+    };
+    let widest = share.steps(plan).filter_map(width).max();
+    let parts = if widest.is_some() { EMBEDDED_PARTS } else { 0 };
+    let len = EMBEDDED_ROWS * widest.unwrap_or(0);
+    (0..parts).map(|_| share.device.pinned(len)).collect()
 }
 
 /// Memory for the rounded inputs of its products.

@@ -4,12 +4,14 @@ use std::ops::Range;
 
 use half::f16;
 use models::dtype::DType;
+use models::plan::Activation;
 
 use super::super::Rounding;
 use super::super::driver::{CudaError, Memory};
 use super::super::launches::{self, Factor, Levels};
 use super::super::pack::{COLUMNS, Form, ROWS as GROUP_ROWS};
 use super::{Bench, Off, differing, off, read};
+use crate::elementwise;
 use crate::reference::decode::decode;
 
 /// A group of rows of a matrix, and some of the next.
@@ -18,6 +20,7 @@ const ROWS: usize = GROUP_ROWS + 5;
 const TILES: usize = 9;
 /// Sums of single precision, in another order.
 const OFF_MAX: f32 = 1e-5;
+const EPS: f32 = 1e-5;
 /// Rows of a batch: less than a column tile, and more than a block of the kernels for many has.
 const BATCHES: [usize; 2] = [5, 37];
 
@@ -123,34 +126,80 @@ impl There {
         self.scales.write(0, &rounded.scales)
     }
 
+    /// How many numbers are not the expected ones.
+    fn wrong(&self, expected: &Rounded, rounding: Rounding) -> Result<f32, CudaError> {
+        let (levels, sums) = (read(&self.levels)?, read(&self.sums)?);
+        let [own_levels, own_sums] = self.planes(expected, rounding);
+        let wrong = |own: Vec<(usize, Range<usize>)>, expected: &[i8], found: &[i8]| -> f32 {
+            own.into_iter().map(|(at, own)| differing(&expected[own], &found[at..])).sum()
+        };
+        Ok(wrong(own_levels, &expected.planes, &levels)
+            + wrong(own_sums, &expected.sums, &sums)
+            + differing(&expected.scales, &read(&self.scales)?))
+    }
+
     fn at(&self) -> Levels {
         let (levels, scales, sums) = (self.levels.at(0), self.scales.at(0), self.sums.at(0));
         Levels { levels, scales, sums, plane_rows: self.plane_rows }
     }
 }
 
-pub(super) fn round(bench: &mut Bench, kernel: &str) -> Off {
+/// What a kernel's name says of its rounding.
+fn rounding_of(kernel: &str) -> Rounding {
     let lengths = [COLUMNS, 32].into_iter();
     let roundings =
         lengths.flat_map(|length| [false, true].map(|is_precise| Rounding { length, is_precise }));
-    let rounding = named(roundings, |rounding| rounding.kernel() == kernel);
-    // One row of nothing, and a width that no scale's columns divide.
-    let (batch, width) = (3, 2 * COLUMNS + 41);
+    named(roundings, |rounding| kernel.ends_with(&rounding.kernel()))
+}
+
+/// Rows that are rounded, one of nothing, of a width that no scale's columns divide.
+const ROUNDED_ROWS: (usize, usize) = (3, 2 * COLUMNS + 41);
+
+pub(super) fn round(bench: &mut Bench, kernel: &str) -> Off {
+    let (rounding, (batch, width)) = (rounding_of(kernel), ROUNDED_ROWS);
     let mut x = bench.drawn(batch * width);
     x[..width].fill(0.0);
     let expected = rounded(&x, width, rounding);
     let given = bench.upload(&x)?;
-    let found = There::room(bench, (batch, width), rounding)?;
-    bench.launch(&launches::round(rounding, (batch, width), given.at(0), found.at()))?;
-    let (levels, sums) = (read(&found.levels)?, read(&found.sums)?);
-    let [own_levels, own_sums] = found.planes(&expected, rounding);
-    let wrong = |own: Vec<(usize, Range<usize>)>, expected: &[i8], found: &[i8]| -> f32 {
-        own.into_iter().map(|(at, own)| differing(&expected[own], &found[at..])).sum()
-    };
-    let wrong = wrong(own_levels, &expected.planes, &levels)
-        + wrong(own_sums, &expected.sums, &sums)
-        + differing(&expected.scales, &read(&found.scales)?);
-    Ok((wrong, 0.0))
+    let found = There::room(bench, ROUNDED_ROWS, rounding)?;
+    bench.launch(&launches::round(rounding, ROUNDED_ROWS, given.at(0), found.at()))?;
+    Ok((found.wrong(&expected, rounding)?, 0.0))
+}
+
+/// A norm, and what the kernel says that it is rounded to.
+pub(super) fn norm_round(bench: &mut Bench, kernel: &str) -> Off {
+    let (rounding, (batch, width)) = (rounding_of(kernel), ROUNDED_ROWS);
+    let (mut x, weight) = (bench.drawn(batch * width), bench.drawn(width));
+    x[..width].fill(0.0);
+    let (given, vector) = (bench.upload(&x)?, bench.upload(&weight)?);
+    let (out, found) = (bench.room(x.len())?, There::room(bench, ROUNDED_ROWS, rounding)?);
+    let slots = [given.at(0), vector.at(0), out.at(0)];
+    bench.launch(&launches::norm_round(rounding, ROUNDED_ROWS, slots, EPS, found.at()))?;
+    x.chunks_exact_mut(width).for_each(|row| elementwise::rms_norm(row, &weight, EPS));
+    let out = read(&out)?;
+    let wrong = found.wrong(&rounded(&out, width, rounding), rounding)?;
+    Ok((off(&x, &out).max(wrong), OFF_MAX))
+}
+
+/// A gate, and what the kernel says that it is rounded to.
+pub(super) fn gate_round(bench: &mut Bench, kernel: &str) -> Off {
+    let (rounding, (batch, width)) = (rounding_of(kernel), ROUNDED_ROWS);
+    let mut farthest = 0f32;
+    for activation in [Activation::Silu, Activation::Gelu] {
+        let (mut gates, up) = (bench.drawn(batch * width), bench.drawn(batch * width));
+        gates[..width].fill(0.0);
+        let (given, factor) = (bench.upload(&gates)?, bench.upload(&up)?);
+        let (out, found) = (bench.room(up.len())?, There::room(bench, ROUNDED_ROWS, rounding)?);
+        let slots = [given.at(0), factor.at(0), out.at(0)];
+        let at = found.at();
+        bench.launch(&launches::gate_round(rounding, ROUNDED_ROWS, slots, activation, at))?;
+        elementwise::activate(activation, &mut gates);
+        gates.iter_mut().zip(&up).for_each(|(gate, up)| *gate *= up);
+        let out = read(&out)?;
+        let wrong = found.wrong(&rounded(&out, width, rounding), rounding)?;
+        farthest = farthest.max(off(&gates, &out)).max(wrong);
+    }
+    Ok((farthest, OFF_MAX))
 }
 
 /// The one of that name.
@@ -209,11 +258,15 @@ pub(super) fn packed(bench: &mut Bench, kernel: &str) -> Off {
     let bias = bench.drawn(ROWS);
     let (tiles, added) = (bench.upload(&tiles)?, bench.upload(&bias)?);
     let out = bench.room(batch * ROWS)?;
-    let factor = Factor { weights: tiles.at(0), rows: ROWS, columns, bias: added.at(0) };
     let kind = (&form, rounding.bits(), launches::column_tiles(batch));
-    bench.launch(&launches::product(kind, factor, there.at(), (out.at(0), batch)))?;
+    let launch = |is_added| {
+        let (weights, bias) = (tiles.at(0), added.at(0));
+        let factor = Factor { weights, rows: ROWS, columns, bias, is_added };
+        bench.launch(&launches::product(kind, factor, there.at(), (out.at(0), batch)))?;
+        read(&out)
+    };
     let x = values(&inputs, columns, rounding);
-    Ok((off(&products(&weights, &x, columns, &bias), &read(&out)?), OFF_MAX))
+    twice(&products(&weights, &x, columns, &bias), [launch(false)?, launch(true)?])
 }
 
 /// What rounded inputs stand for.
@@ -235,6 +288,12 @@ fn products(weights: &[f32], x: &[f64], columns: usize, bias: &[f32]) -> Vec<f32
     x.chunks_exact(columns).flat_map(|x| rows().map(move |row| product(x, row))).collect()
 }
 
+/// How far products are off that came first, and again to be added to them.
+fn twice(expected: &[f32], [first, again]: [Vec<f32>; 2]) -> Off {
+    let doubled: Vec<f32> = first.iter().map(|product| product + product).collect();
+    Ok((off(expected, &first).max(differing(&doubled, &again)), OFF_MAX))
+}
+
 /// Products of numbers.
 pub(super) fn plain(bench: &mut Bench, is_half: bool) -> Off {
     let (columns, batch) = (COLUMNS + 45, 3);
@@ -249,8 +308,12 @@ pub(super) fn plain(bench: &mut Bench, is_half: bool) -> Off {
     let (given, added) = (bench.upload(&x)?, bench.upload(&bias)?);
     let out = bench.room(batch * ROWS)?;
     let place = if is_half { half.at(0) } else { single.at(0) };
-    let factor = Factor { weights: place, rows: ROWS, columns, bias: added.at(0) };
-    bench.launch(&launches::plain_product(is_half, factor, given.at(0), (out.at(0), batch)))?;
+    let launch = |is_added| {
+        let factor = Factor { weights: place, rows: ROWS, columns, bias: added.at(0), is_added };
+        let x = given.at(0);
+        bench.launch(&launches::plain_product(is_half, factor, x, (out.at(0), batch)))?;
+        read(&out)
+    };
     let x: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
-    Ok((off(&products(&weights, &x, columns, &bias), &read(&out)?), OFF_MAX))
+    twice(&products(&weights, &x, columns, &bias), [launch(false)?, launch(true)?])
 }

@@ -46,58 +46,109 @@ pub(super) fn head_norm(bench: &mut Bench) -> Off {
     Ok((off(&x, &read(&given)?), OFF_MAX))
 }
 
-/// Some of the pairs of every head, neighbours and those half a head apart.
+/// Some of the pairs of every head.
+const PAIRS: usize = HEADS.head_dim / 2 - 3;
+
+/// Rows of heads, turned.
+fn turned(x: &[f32], heads: usize, turns: &[f32], are_neighbours: bool) -> Vec<f32> {
+    let mut turned = x.to_vec();
+    for (index, head) in turned.chunks_exact_mut(HEADS.head_dim).enumerate() {
+        let row = index / heads;
+        for pair in 0..PAIRS {
+            let [sine, cosine] = [0, 1].map(|i| turns[(row * PAIRS + pair) * 2 + i]);
+            let (first, second) = match are_neighbours {
+                true => (2 * pair, 2 * pair + 1),
+                false => (pair, pair + HEADS.head_dim / 2),
+            };
+            let (a, b) = (head[first], head[second]);
+            head[first] = a * cosine - b * sine;
+            head[second] = a * sine + b * cosine;
+        }
+    }
+    turned
+}
+
+/// Pairs that are neighbours, and such as are half a head apart.
 pub(super) fn rope(bench: &mut Bench) -> Off {
-    let pairs = HEADS.head_dim / 2 - 3;
     let mut farthest = 0f32;
     for are_neighbours in [false, true] {
         let x = bench.drawn(ROWS * HEADS.count * HEADS.head_dim);
-        let turns = bench.drawn(ROWS * 2 * pairs);
-        let (given, turned) = (bench.upload(&x)?, bench.upload(&turns)?);
-        let about = (turned.at(0), pairs, are_neighbours);
+        let turns = bench.drawn(ROWS * 2 * PAIRS);
+        let (given, there) = (bench.upload(&x)?, bench.upload(&turns)?);
+        let about = (there.at(0), PAIRS, are_neighbours);
         bench.launch(&launches::rope(ROWS, HEADS, given.at(0), about))?;
-        let mut expected = x.clone();
-        for (index, head) in expected.chunks_exact_mut(HEADS.head_dim).enumerate() {
-            let row = index / HEADS.count;
-            for pair in 0..pairs {
-                let [sine, cosine] = [0, 1].map(|i| turns[(row * pairs + pair) * 2 + i]);
-                let (first, second) = match are_neighbours {
-                    true => (2 * pair, 2 * pair + 1),
-                    false => (pair, pair + HEADS.head_dim / 2),
-                };
-                let (a, b) = (head[first], head[second]);
-                head[first] = a * cosine - b * sine;
-                head[second] = a * sine + b * cosine;
-            }
-        }
+        let expected = turned(&x, HEADS.count, &turns, are_neighbours);
         farthest = farthest.max(off(&expected, &read(&given)?));
     }
     Ok((farthest, OFF_MAX))
 }
 
-pub(super) fn kv_write(bench: &mut Bench) -> Off {
-    let width = HEADS.count * HEADS.head_dim;
-    let cells = [2 * BLOCK_LEN as i32 - 1, 0, BLOCK_LEN as i32 + 3];
-    let (keys, values) = (bench.drawn(ROWS * width), bench.drawn(ROWS * width));
-    // What a kernel leaves alone stays as it was.
-    let mut expected = [0, 1].map(|i| vec![0x7e01u16 + i; 2 * width * BLOCK_LEN]);
-    let caches = [bench.upload(&expected[0])?, bench.upload(&expected[1])?];
-    let given = [bench.upload(&keys)?, bench.upload(&values)?];
-    let places = bench.upload(&cells)?;
-    let (from, to) = (given.each_ref().map(|m| m.at(0)), caches.each_ref().map(|m| m.at(0)));
-    bench.launch(&launches::kv_write(ROWS, HEADS, from, to, places.at(0)))?;
-    for (cache, values) in expected.iter_mut().zip([&keys, &values]) {
-        for (row, cell) in values.chunks_exact(width).zip(&cells) {
-            let (block, at) = (*cell as usize / BLOCK_LEN, *cell as usize % BLOCK_LEN);
-            for (i, value) in row.iter().enumerate() {
-                let (head, d) = (i / HEADS.head_dim, i % HEADS.head_dim);
-                let place = (block * HEADS.count + head) * BLOCK_LEN + at;
-                cache[place * HEADS.head_dim + d] = f16::from_f32(*value).to_bits();
-            }
+/// Where rows go: the last position of a block, the first of another, and one between.
+const CELLS: [i32; ROWS] = [2 * BLOCK_LEN as i32 - 1, 0, BLOCK_LEN as i32 + 3];
+
+/// Caches of two blocks, of keys and of values, before anything is stored: what a kernel leaves
+/// alone stays so.
+fn unwritten(heads: usize) -> [Vec<u16>; 2] {
+    [0, 1].map(|i| vec![0x7e01u16 + i; 2 * heads * HEADS.head_dim * BLOCK_LEN])
+}
+
+/// Stores rows at their cells.
+fn store(cache: &mut [u16], values: &[f32], heads: usize) {
+    for (row, cell) in values.chunks_exact(heads * HEADS.head_dim).zip(&CELLS) {
+        let (block, at) = (*cell as usize / BLOCK_LEN, *cell as usize % BLOCK_LEN);
+        for (i, value) in row.iter().enumerate() {
+            let (head, d) = (i / HEADS.head_dim, i % HEADS.head_dim);
+            let place = (block * heads + head) * BLOCK_LEN + at;
+            cache[place * HEADS.head_dim + d] = f16::from_f32(*value).to_bits();
         }
     }
-    let [keys, values] = [read(&caches[0])?, read(&caches[1])?];
-    Ok((differing(&expected[0], &keys) + differing(&expected[1], &values), 0.0))
+}
+
+pub(super) fn kv_write(bench: &mut Bench) -> Off {
+    let width = HEADS.count * HEADS.head_dim;
+    let (keys, values) = (bench.drawn(ROWS * width), bench.drawn(ROWS * width));
+    let mut expected = unwritten(HEADS.count);
+    let caches = [bench.upload(&expected[0])?, bench.upload(&expected[1])?];
+    let given = [bench.upload(&keys)?, bench.upload(&values)?];
+    let places = bench.upload(&CELLS)?;
+    let (from, to) = (given.each_ref().map(|m| m.at(0)), caches.each_ref().map(|m| m.at(0)));
+    bench.launch(&launches::kv_write(ROWS, HEADS, from, to, places.at(0)))?;
+    let mut wrong = 0.0;
+    for ((cache, values), found) in expected.iter_mut().zip([&keys, &values]).zip(&caches) {
+        store(cache, values, HEADS.count);
+        wrong += differing(cache, &read(found)?);
+    }
+    Ok((wrong, 0.0))
+}
+
+/// Fewer heads of keys than of queries; what is stored is what the kernel turned, to the bit.
+pub(super) fn rope_store(bench: &mut Bench) -> Off {
+    let (kv_heads, mut farthest) = (HEADS.count - 2, 0f32);
+    for are_neighbours in [false, true] {
+        let mut drawn = |heads: usize| bench.drawn(ROWS * heads * HEADS.head_dim);
+        let (queries, keys, values) = (drawn(HEADS.count), drawn(kv_heads), drawn(kv_heads));
+        let turns = bench.drawn(ROWS * 2 * PAIRS);
+        let mut expected = unwritten(kv_heads);
+        let caches = [bench.upload(&expected[0])?, bench.upload(&expected[1])?];
+        let given = [bench.upload(&queries)?, bench.upload(&keys)?, bench.upload(&values)?];
+        let (there, places) = (bench.upload(&turns)?, bench.upload(&CELLS)?);
+        let slots = given.each_ref().map(|m| m.at(0));
+        let to = (caches.each_ref().map(|m| m.at(0)), places.at(0));
+        let about = (there.at(0), PAIRS, are_neighbours);
+        bench.launch(&launches::rope_store(ROWS, (HEADS, kv_heads), slots, about, to))?;
+        let found = [read(&given[0])?, read(&given[1])?];
+        for (x, (heads, found)) in
+            [&queries, &keys].iter().zip([HEADS.count, kv_heads].iter().zip(&found))
+        {
+            farthest = farthest.max(off(&turned(x, *heads, &turns, are_neighbours), found));
+        }
+        for ((cache, values), stored) in expected.iter_mut().zip([&found[1], &values]).zip(&caches)
+        {
+            store(cache, values, kv_heads);
+            farthest = farthest.max(differing(cache, &read(stored)?));
+        }
+    }
+    Ok((farthest, OFF_MAX))
 }
 
 const ACTIVATIONS: [Activation; 2] = [Activation::Silu, Activation::Gelu];
