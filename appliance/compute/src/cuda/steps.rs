@@ -162,7 +162,7 @@ impl Stage {
         }
     }
 
-    /// Fills a slot's rows with those of a table: while the device reads some, the next are decoded.
+    /// Fills a slot's rows with those of a table: the device reads some while the next are decoded.
     fn embed(&mut self, table: WeightId, out: Slot, rows: &[Row]) -> Result<(), ComputeError> {
         let width = self.plan.width(out);
         for (index, rows) in rows.chunks(EMBEDDED_ROWS).enumerate() {
